@@ -1,0 +1,1 @@
+//! What a node should do next: a pure function of desired and observed pods.

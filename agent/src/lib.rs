@@ -1,0 +1,1 @@
+//! The node agent: sources, the one loop, effects, status, kubelet API.

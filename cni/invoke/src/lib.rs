@@ -1,0 +1,1 @@
+//! The runtime side of CNI: configuration lists, chaining, result cache, GC.

@@ -1,0 +1,1 @@
+//! Links, addresses, routes and nf_tables over netlink.

@@ -1,0 +1,1 @@
+//! All CNI plugins in one small program, chosen by argv[0].

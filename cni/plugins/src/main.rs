@@ -1,0 +1,3 @@
+//! All CNI plugins in one small program, chosen by argv[0].
+
+fn main() {}

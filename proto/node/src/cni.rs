@@ -1,0 +1,1 @@
+//! CNI 1.1 network configuration lists, plugin configuration and results.

@@ -1,0 +1,3 @@
+//! The parent of a pod's containers.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! OCI runtime: plan, create, start, kill, delete, exec.

@@ -1,0 +1,3 @@
+//! OCI runtime: plan, create, start, kill, delete, exec.
+
+fn main() {}

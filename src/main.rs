@@ -1,0 +1,3 @@
+//! The `cleat` program.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Throw-away namespaces, images and real peers for tests and benchmarks.

@@ -1,0 +1,3 @@
+//! The developer's commands: up, test, tidy, bench, dist.
+
+fn main() {}
