@@ -1,1 +1,10 @@
-//! The CRI v1 server.
+//! The CRI v1 server: sandboxes, containers and images behind `<run>/cri.sock`.
+//!
+//! [`Server::open`] opens the image store and [`Server::run`] serves until told to stop. Containers outlive it.
+#![forbid(unsafe_code)]
+
+pub mod config;
+mod server;
+
+pub use config::{Config, Runtime};
+pub use server::{Server, ServerError, run};
