@@ -1,0 +1,123 @@
+//! `cargo xtask test`: every check of the project, in lanes. A lane that fails does not stop the others, and a lane
+//! that could not run fails the command: what was not checked is said, not passed over.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::cargo::{self, cargo};
+
+/// Debian packages of the peers and tools that the end-to-end tests run against.
+const PEERS: [&str; 7] = ["iproute2", "nftables", "util-linux", "curl", "docker-registry", "runc", "crun"];
+
+/// How a lane ended.
+enum Outcome {
+    Passed,
+    Failed(String),
+    NotChecked(&'static str),
+}
+
+/// A lane with its outcome and its time.
+struct Lane {
+    name: &'static str,
+    outcome: Outcome,
+    took: Duration,
+}
+
+/// Runs the lanes and prints their summary.
+pub(crate) fn run(arguments: &[&str]) -> Result<()> {
+    let quick = match arguments {
+        [] => false,
+        ["--quick"] => true,
+        other => bail!("unknown arguments {other:?}; `cargo xtask test [--quick]`"),
+    };
+    let mut lanes = vec![
+        lane("format", || cargo::run(&mut cargo(&["fmt", "--all", "--check"]))),
+        lane("tidy", crate::tidy::run),
+        lane("build", || cargo::run(&mut cargo(&["build", "--workspace", "--bins"]))),
+        lane("clippy", || {
+            cargo::run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+        }),
+        lane("unit", || {
+            cargo::run(&mut cargo(&["test", "--workspace", "--no-fail-fast", "--exclude", "node-tests"]))
+        }),
+    ];
+    if !quick {
+        lanes.extend(end_to_end());
+    }
+    summary(&lanes)
+}
+
+/// The lanes that need root and the peers.
+fn end_to_end() -> Vec<Lane> {
+    if !cargo::is_root() {
+        return vec![not_checked("node", "needs root: run it again as root")];
+    }
+    let peers = lane("peers", install);
+    let node = lane("node", || {
+        cargo::run(&mut cargo(&["test", "-p", "node-tests", "--no-fail-fast", "--", "--test-threads", "4"]))
+    });
+    vec![peers, node]
+}
+
+/// Installs what is missing of [`PEERS`].
+fn install() -> Result<()> {
+    let missing: Vec<&str> = PEERS.into_iter().filter(|package| !is_installed(package)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .args(["-qq", "-o", "Dpkg::Use-Pty=0"])
+            .args(arguments);
+        // A daemon that a package brings must not start on this machine.
+        cargo::run(command.env("RUNLEVEL", "1"))
+    };
+    let refreshed = apt(&["update"]);
+    let mut install = vec!["install", "-y", "--no-install-recommends"];
+    install.extend(&missing);
+    match apt(&install).and(refreshed) {
+        Ok(()) => Ok(()),
+        Err(error) => bail!(
+            "{error:#}: without the Debian packages {} nothing that runs against them is checked",
+            missing.join(", ")
+        ),
+    }
+}
+
+fn is_installed(package: &str) -> bool {
+    let mut query = Command::new("dpkg-query");
+    query.args(["-W", "-f", "${db:Status-Status}", package]);
+    query.output().is_ok_and(|output| output.stdout == b"installed")
+}
+
+fn lane(name: &'static str, check: impl FnOnce() -> Result<()>) -> Lane {
+    eprintln!("\n== {name}");
+    let start = Instant::now();
+    let outcome = match check() {
+        Ok(()) => Outcome::Passed,
+        Err(error) => Outcome::Failed(format!("{error:#}")),
+    };
+    Lane { name, outcome, took: start.elapsed() }
+}
+
+fn not_checked(name: &'static str, why: &'static str) -> Lane {
+    Lane { name, outcome: Outcome::NotChecked(why), took: Duration::ZERO }
+}
+
+fn summary(lanes: &[Lane]) -> Result<()> {
+    println!("\n{:<8} {:>7}  result", "lane", "seconds");
+    for Lane { name, outcome, took } in lanes {
+        let text = match outcome {
+            Outcome::Passed => "ok",
+            Outcome::Failed(error) => &format!("FAILED: {error}"),
+            Outcome::NotChecked(why) => &format!("NOT CHECKED: {why}"),
+        };
+        println!("{name:<8} {:>7.1}  {text}", took.as_secs_f64());
+    }
+    let bad = lanes.iter().filter(|lane| !matches!(lane.outcome, Outcome::Passed)).count();
+    if bad > 0 { bail!("{bad} of {} lanes are not ok", lanes.len()) } else { Ok(()) }
+}
