@@ -1,0 +1,206 @@
+//! The environment of a container, its command line, and what the downward API tells it.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    Container as Spec, EnvVar, ObjectFieldSelector, Pod, ResourceFieldSelector,
+};
+
+use crate::observed::Node;
+use crate::pod;
+use crate::quantity::Amount;
+use crate::resources;
+
+/// What the downward API can tell beside the pod itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// The pod.
+    pub pod: &'a Pod,
+    /// Its uid.
+    pub uid: &'a str,
+    /// Its addresses.
+    pub pod_ips: &'a [String],
+    /// The node.
+    pub node: &'a Node,
+}
+
+/// Why an environment cannot be made: the container waits with `CreateContainerConfigError`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EnvProblem {
+    /// A field that the downward API does not have.
+    #[error(
+        "fieldPath {0:?} is not one of metadata.name, metadata.namespace, metadata.uid, metadata.labels['KEY'], metadata.annotations['KEY'], spec.nodeName, spec.serviceAccountName, status.hostIP, status.hostIPs, status.podIP, status.podIPs"
+    )]
+    Field(String),
+    /// A resource that the downward API does not have.
+    #[error(
+        "resource {0:?} is not one of limits.cpu, limits.memory, requests.cpu, requests.memory, limits.ephemeral-storage, requests.ephemeral-storage"
+    )]
+    Resource(String),
+    /// A container that the pod does not have.
+    #[error("container {0:?} of a resourceFieldRef is not in the pod")]
+    Container(String),
+    /// A source that a node without an API server cannot read.
+    #[error(
+        "env {name:?} comes from {from}, which this node cannot read without an API server: use a literal value"
+    )]
+    Source {
+        /// The variable.
+        name: String,
+        /// `configMapKeyRef` and the like.
+        from: &'static str,
+    },
+}
+
+/// The variables of a container, in order, the last of a name counting.
+///
+/// # Errors
+/// The first source that cannot be read.
+pub fn variables(facts: &Facts<'_>, spec: &Spec) -> Result<Vec<(String, String)>, EnvProblem> {
+    let mut names = Vec::new();
+    let mut values = BTreeMap::new();
+    if spec.env_from.iter().flatten().next().is_some() {
+        return Err(EnvProblem::Source { name: "*".into(), from: "envFrom" });
+    }
+    for var in spec.env.iter().flatten() {
+        let value = match &var.value {
+            Some(text) => expand(text, |name| values.get(name).cloned()),
+            None => value_from(facts, spec, var)?,
+        };
+        if values.insert(var.name.clone(), value).is_none() {
+            names.push(var.name.clone());
+        }
+    }
+    Ok(names.into_iter().map(|name| (name.clone(), values.remove(&name).unwrap_or_default())).collect())
+}
+
+fn value_from(facts: &Facts<'_>, spec: &Spec, var: &EnvVar) -> Result<String, EnvProblem> {
+    let source = |from| EnvProblem::Source { name: var.name.clone(), from };
+    let Some(from) = &var.value_from else { return Ok(String::new()) };
+    if let Some(selector) = &from.field_ref {
+        return field(facts, selector);
+    }
+    if let Some(selector) = &from.resource_field_ref {
+        return resource(facts, spec, selector);
+    }
+    if from.config_map_key_ref.is_some() {
+        return Err(source("configMapKeyRef"));
+    }
+    Err(source(if from.secret_key_ref.is_some() { "secretKeyRef" } else { "fileKeyRef" }))
+}
+
+/// A field of the pod, as text.
+///
+/// # Errors
+/// There is no such field.
+pub fn field(facts: &Facts<'_>, selector: &ObjectFieldSelector) -> Result<String, EnvProblem> {
+    let meta = &facts.pod.metadata;
+    let spec = pod::spec(facts.pod);
+    let ips = || facts.node.ips.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let path = selector.field_path.as_str();
+    if let Some((map, key)) = path.strip_suffix("']").and_then(|p| p.split_once("['")) {
+        let map = match map {
+            "metadata.labels" => &meta.labels,
+            "metadata.annotations" => &meta.annotations,
+            _ => return Err(EnvProblem::Field(path.to_owned())),
+        };
+        return Ok(map.as_ref().and_then(|m| m.get(key)).cloned().unwrap_or_default());
+    }
+    Ok(match path {
+        "metadata.name" => pod::name(facts.pod).to_owned(),
+        "metadata.namespace" => pod::namespace(facts.pod).to_owned(),
+        "metadata.uid" => facts.uid.to_owned(),
+        "metadata.labels" => lines(meta.labels.as_ref()),
+        "metadata.annotations" => lines(meta.annotations.as_ref()),
+        "spec.nodeName" => facts.node.name.clone(),
+        "spec.serviceAccountName" => spec.service_account_name.clone().unwrap_or_default(),
+        "status.hostIP" => ips().into_iter().next().unwrap_or_default(),
+        "status.hostIPs" => ips().join(","),
+        "status.podIP" => facts.pod_ips.first().cloned().unwrap_or_default(),
+        "status.podIPs" => facts.pod_ips.join(","),
+        _ => return Err(EnvProblem::Field(path.to_owned())),
+    })
+}
+
+/// Labels or annotations as a downward API file has them: `key="value"` lines.
+fn lines(map: Option<&BTreeMap<String, String>>) -> String {
+    let lines: Vec<String> =
+        map.into_iter().flatten().map(|(key, value)| format!("{key}={value:?}")).collect();
+    lines.join("\n")
+}
+
+/// A request or limit of a container, as text. What is not limited is limited by the node.
+///
+/// # Errors
+/// There is no such container or resource.
+pub fn resource(
+    facts: &Facts<'_>,
+    own: &Spec,
+    selector: &ResourceFieldSelector,
+) -> Result<String, EnvProblem> {
+    let spec = match selector.container_name.as_deref().filter(|name| !name.is_empty()) {
+        None => own,
+        Some(name) => {
+            pod::container(facts.pod, name).ok_or_else(|| EnvProblem::Container(name.to_owned()))?
+        }
+    };
+    let divisor = selector.divisor.as_ref().and_then(Amount::of).unwrap_or_default();
+    let (limits, requests) =
+        (resources::limits(spec.resources.as_ref()), resources::requests(spec.resources.as_ref()));
+    let positive = |value: Option<i64>| value.filter(|v| *v > 0);
+    let amount = match selector.resource.as_str() {
+        "limits.cpu" => Amount::from_millis(positive(limits.cpu_millis).unwrap_or(facts.node.cpu_millis)),
+        "limits.memory" => {
+            Amount::from_units(positive(limits.memory_bytes).unwrap_or(facts.node.memory_bytes))
+        }
+        "requests.cpu" => Amount::from_millis(requests.cpu_millis.unwrap_or(0)),
+        "requests.memory" => Amount::from_units(requests.memory_bytes.unwrap_or(0)),
+        name @ ("limits.ephemeral-storage" | "requests.ephemeral-storage") => {
+            let (kind, key) = name.split_once('.').unwrap_or((name, name));
+            let resources = spec.resources.as_ref();
+            let list = resources
+                .and_then(|r| if kind == "limits" { r.limits.as_ref() } else { r.requests.as_ref() });
+            list.and_then(|l| l.get(key)).and_then(Amount::of).unwrap_or_default()
+        }
+        name => return Err(EnvProblem::Resource(name.to_owned())),
+    };
+    Ok(amount.divided_by(divisor).to_string())
+}
+
+/// Replaces `$(NAME)` by a variable's value where there is one; `$$` stands for `$`.
+pub fn expand(text: &str, value: impl Fn(&str) -> Option<String>) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            out.push('$');
+            rest = after;
+        } else if let Some((name, after)) = rest.strip_prefix('(').and_then(|r| r.split_once(')')) {
+            match value(name) {
+                Some(value) => out.push_str(&value),
+                None => {
+                    out.push_str("$(");
+                    out.push_str(name);
+                    out.push(')');
+                }
+            }
+            rest = after;
+        } else {
+            out.push('$');
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Command or arguments with their variables replaced.
+#[must_use]
+pub fn expand_all(texts: Option<&Vec<String>>, variables: &[(String, String)]) -> Vec<String> {
+    let value = |name: &str| variables.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
+    texts.into_iter().flatten().map(|text| expand(text, value)).collect()
+}
+
+#[cfg(test)]
+mod tests;

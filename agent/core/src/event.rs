@@ -1,0 +1,60 @@
+//! Events that a change of status is worth.
+
+use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus};
+
+/// An event about a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Something is wrong.
+    pub warning: bool,
+    /// As Kubernetes names it: `BackOff`.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+    /// The container it is about.
+    pub container: Option<String>,
+}
+
+impl Event {
+    /// From its parts.
+    #[must_use]
+    pub fn new(warning: bool, reason: &str, message: &str, container: Option<&str>) -> Self {
+        Self {
+            warning,
+            reason: reason.into(),
+            message: message.into(),
+            container: container.map(str::to_owned),
+        }
+    }
+}
+
+/// What happened between two statuses of a pod, as far as no action tells it: back-offs, exits are told by what
+/// follows them, and a pod that is held up.
+#[must_use]
+pub fn between(before: Option<&PodStatus>, after: &PodStatus) -> Vec<Event> {
+    let mut events = Vec::new();
+    let trouble = |status: &PodStatus| (status.reason.clone(), status.message.clone());
+    if let (Some(reason), message) = trouble(after)
+        && before.is_none_or(|b| trouble(b) != trouble(after))
+    {
+        let reason = if reason == "Unschedulable" { "FailedScheduling" } else { &reason };
+        events.push(Event::new(true, reason, &message.unwrap_or_default(), None));
+    }
+    for status in statuses(after) {
+        let waiting = |s: &ContainerStatus| s.state.as_ref().and_then(|s| s.waiting.clone());
+        let old = before.and_then(|b| statuses(b).find(|s| s.name == status.name)).and_then(waiting);
+        let Some(now) = waiting(status) else { continue };
+        let reason = now.reason.unwrap_or_default();
+        let back_off = matches!(reason.as_str(), "CrashLoopBackOff" | "ImagePullBackOff");
+        let invalid = reason == "InvalidImageName";
+        if (back_off || invalid) && old.and_then(|o| o.reason).as_deref() != Some(&reason) {
+            let name = if back_off { "BackOff" } else { "InspectFailed" };
+            events.push(Event::new(true, name, &now.message.unwrap_or_default(), Some(&status.name)));
+        }
+    }
+    events
+}
+
+fn statuses(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
+    status.init_container_statuses.iter().chain(&status.container_statuses).flatten()
+}

@@ -1,0 +1,253 @@
+//! What is there: the node as the agent sees it at one moment.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::PodStatus;
+use serde::{Deserialize, Serialize};
+
+use crate::action::Object;
+
+/// The node at one moment.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Observed {
+    /// Pods by uid.
+    pub pods: BTreeMap<String, ObservedPod>,
+    /// Images by the name that pods give them. An image that nobody has looked for is not here.
+    pub images: BTreeMap<String, Image>,
+    /// The node itself.
+    pub node: Node,
+}
+
+/// Facts about the node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Its addresses, the primary one first.
+    pub ips: Vec<IpAddr>,
+    /// The runtime's name, which container ids in statuses begin with.
+    pub runtime_name: String,
+    /// CPU it has for pods, in thousandths of a core.
+    pub cpu_millis: i64,
+    /// Memory it has, in bytes.
+    pub memory_bytes: i64,
+    /// Why pods with an own network cannot run now; `None` when they can.
+    pub network_problem: Option<String>,
+}
+
+/// What is there of one pod.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ObservedPod {
+    /// Its sandboxes, in any order.
+    pub sandboxes: Vec<Sandbox>,
+    /// Its containers, all attempts, in any order.
+    pub containers: Vec<Container>,
+    /// Its volumes.
+    pub volumes: Presence,
+    /// Its cgroup.
+    pub cgroup: Presence,
+    /// What failed when last tried.
+    pub failures: BTreeMap<Object, Failure>,
+    /// What is being done right now.
+    pub in_flight: BTreeSet<Object>,
+    /// Probe results by container id.
+    pub health: BTreeMap<String, Health>,
+    /// Lifecycle hooks by container id.
+    pub hooks: BTreeMap<String, Hooks>,
+    /// The status last given: transition times and what is kept after containers are gone come from it.
+    pub status: Option<PodStatus>,
+}
+
+/// Whether something that the agent itself makes is there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Presence {
+    /// Nothing is there.
+    #[default]
+    Absent,
+    /// Something may be there: made by an agent that has ended since, or half torn down.
+    Unknown,
+    /// All of it is there.
+    Ready,
+}
+
+/// A pod sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sandbox {
+    /// Its id.
+    pub id: String,
+    /// How many sandboxes the pod had before.
+    pub attempt: u32,
+    /// It can take containers.
+    pub ready: bool,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Its addresses; none on the host's network.
+    pub ips: Vec<IpAddr>,
+    /// A stop has succeeded, so its network is gone.
+    pub stopped: bool,
+}
+
+/// One attempt at a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// Its id.
+    pub id: String,
+    /// Its name in the pod.
+    pub name: String,
+    /// The id of the sandbox it is in.
+    pub sandbox: String,
+    /// How many attempts were before.
+    pub attempt: u32,
+    /// How many of the attempts right before ended too soon; see [`crate::backoff::crashes`].
+    pub crashes: u32,
+    /// Its image, as the pod names it.
+    pub image: String,
+    /// Its image, as the runtime does.
+    pub image_ref: String,
+    /// What it does.
+    pub state: State,
+}
+
+/// What a container does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// It waits for its start.
+    Created,
+    /// It runs.
+    Running {
+        /// Since when.
+        started_at: Timestamp,
+    },
+    /// It has ended.
+    Exited(Exit),
+    /// The runtime cannot tell.
+    Unknown,
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exit {
+    /// When it was started.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Timestamp,
+    /// Its exit code.
+    pub exit_code: i32,
+    /// `Completed`, `Error`, `OOMKilled`.
+    pub reason: String,
+    /// Its termination message.
+    pub message: String,
+}
+
+/// An image that a pod asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Image {
+    /// The runtime's reference to it when it is on the node.
+    pub reference: Option<String>,
+    /// When it was last pulled.
+    pub pulled_at: Option<Timestamp>,
+    /// Why it could not be had when last tried.
+    pub failure: Option<Failure>,
+    /// It is being looked for or pulled right now.
+    pub in_flight: bool,
+}
+
+/// Something failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// For machines, as Kubernetes names it: `CreateContainerError`.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+    /// When.
+    pub at: Timestamp,
+    /// How many times in a row.
+    pub count: u32,
+}
+
+/// What the probes of a container say.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// The startup probe.
+    pub startup: Option<Verdict>,
+    /// The liveness probe.
+    pub liveness: Option<Verdict>,
+    /// The readiness probe.
+    pub readiness: Option<Verdict>,
+}
+
+/// A probe's result, after its thresholds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// It succeeds.
+    pub ok: bool,
+    /// Since when.
+    pub at: Timestamp,
+    /// What it said then.
+    pub message: String,
+}
+
+/// The lifecycle hooks of one container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hooks {
+    /// After its start.
+    pub post_start: HookState,
+    /// Before its stop.
+    pub pre_stop: HookState,
+}
+
+/// A hook's outcome.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HookState {
+    /// It has not ended, or there is none.
+    #[default]
+    NotRun,
+    /// It succeeded.
+    Done,
+    /// It failed.
+    Failed {
+        /// When.
+        at: Timestamp,
+        /// How.
+        message: String,
+    },
+}
+
+impl ObservedPod {
+    /// The newest sandbox.
+    #[must_use]
+    pub fn newest_sandbox(&self) -> Option<&Sandbox> {
+        self.sandboxes.iter().max_by(|a, b| (a.attempt, a.created_at).cmp(&(b.attempt, b.created_at)))
+    }
+
+    /// The newest attempt at a container.
+    #[must_use]
+    pub fn latest(&self, name: &str) -> Option<&Container> {
+        self.containers.iter().filter(|c| c.name == name).max_by_key(|c| c.attempt)
+    }
+
+    /// The newest attempt at a container before `attempt`.
+    #[must_use]
+    pub fn before(&self, name: &str, attempt: u32) -> Option<&Container> {
+        self.containers.iter().filter(|c| c.name == name && c.attempt < attempt).max_by_key(|c| c.attempt)
+    }
+}
+
+impl Container {
+    /// It runs, or may.
+    #[must_use]
+    pub fn alive(&self) -> bool {
+        matches!(self.state, State::Running { .. } | State::Unknown)
+    }
+
+    /// How it ended, if it has.
+    #[must_use]
+    pub fn exit(&self) -> Option<&Exit> {
+        match &self.state {
+            State::Exited(exit) => Some(exit),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What a pod's spec says, with the API's defaults.
+
+use k8s_openapi::api::core::v1::{Container, ContainerRestartRule, Pod, PodSpec, Probe};
+
+use crate::image::PullPolicy;
+
+/// A pod's grace period when its manifest gives none, in seconds.
+pub const GRACE_SECONDS: i64 = 30;
+
+/// When a container is started again after its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestartPolicy {
+    /// Always.
+    Always,
+    /// When its exit code is not 0.
+    OnFailure,
+    /// Never.
+    Never,
+}
+
+impl RestartPolicy {
+    fn parse(text: Option<&str>) -> Self {
+        match text {
+            Some("Never") => Self::Never,
+            Some("OnFailure") => Self::OnFailure,
+            _ => Self::Always,
+        }
+    }
+}
+
+/// Name, for messages: `namespace/name`.
+#[must_use]
+pub fn full_name(pod: &Pod) -> String {
+    format!("{}/{}", namespace(pod), name(pod))
+}
+
+/// The pod's name.
+#[must_use]
+pub fn name(pod: &Pod) -> &str {
+    pod.metadata.name.as_deref().unwrap_or_default()
+}
+
+/// The pod's namespace.
+#[must_use]
+pub fn namespace(pod: &Pod) -> &str {
+    pod.metadata.namespace.as_deref().unwrap_or("default")
+}
+
+/// An annotation of the pod.
+#[must_use]
+pub fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
+    pod.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+}
+
+/// The spec; a pod without one was refused by [`crate::validate`].
+#[must_use]
+pub fn spec(pod: &Pod) -> &PodSpec {
+    static EMPTY: std::sync::LazyLock<PodSpec> = std::sync::LazyLock::new(PodSpec::default);
+    pod.spec.as_ref().unwrap_or(&EMPTY)
+}
+
+/// The pod's init containers, sidecars among them.
+#[must_use]
+pub fn init_containers(pod: &Pod) -> &[Container] {
+    spec(pod).init_containers.as_deref().unwrap_or_default()
+}
+
+/// The pod's app containers.
+#[must_use]
+pub fn containers(pod: &Pod) -> &[Container] {
+    &spec(pod).containers
+}
+
+/// All containers, init containers first.
+pub fn all_containers(pod: &Pod) -> impl Iterator<Item = &Container> {
+    init_containers(pod).iter().chain(containers(pod))
+}
+
+/// The container of a name.
+#[must_use]
+pub fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
+    all_containers(pod).find(|c| c.name == name)
+}
+
+/// An init container with `restartPolicy: Always`.
+#[must_use]
+pub fn is_sidecar(pod: &Pod, name: &str) -> bool {
+    init_containers(pod).iter().any(|c| c.name == name && sidecar(c))
+}
+
+/// Whether an init container is a sidecar.
+#[must_use]
+pub fn sidecar(init: &Container) -> bool {
+    init.restart_policy.as_deref() == Some("Always")
+}
+
+/// The pod's restart policy.
+#[must_use]
+pub fn restart_policy(pod: &Pod) -> RestartPolicy {
+    RestartPolicy::parse(spec(pod).restart_policy.as_deref())
+}
+
+/// Whether a container that ended with this exit code is started again.
+#[must_use]
+pub fn restarts(pod: &Pod, container: &Container, exit_code: i32) -> bool {
+    if container.restart_policy_rules.iter().flatten().any(|rule| matches(rule, exit_code)) {
+        return true;
+    }
+    let init = init_containers(pod).iter().any(|c| c.name == container.name);
+    let own = container.restart_policy.as_deref();
+    match own.map_or_else(|| restart_policy(pod), |own| RestartPolicy::parse(Some(own))) {
+        // An init container that has succeeded is done, whatever the pod says.
+        RestartPolicy::Always => !init || own.is_some() || exit_code != 0,
+        RestartPolicy::OnFailure => exit_code != 0,
+        RestartPolicy::Never => false,
+    }
+}
+
+fn matches(rule: &ContainerRestartRule, exit_code: i32) -> bool {
+    rule.action == "Restart"
+        && rule.exit_codes.as_ref().is_some_and(|codes| {
+            let listed = codes.values.iter().flatten().any(|value| *value == exit_code);
+            listed == (codes.operator == "In")
+        })
+}
+
+/// How long the pod's containers may take to end, in seconds.
+#[must_use]
+pub fn grace_seconds(pod: &Pod) -> i64 {
+    spec(pod).termination_grace_period_seconds.unwrap_or(GRACE_SECONDS).max(0)
+}
+
+/// How long a container may take to end when this probe has it killed, in seconds.
+#[must_use]
+pub fn probe_grace_seconds(pod: &Pod, probe: Option<&Probe>) -> i64 {
+    probe.and_then(|p| p.termination_grace_period_seconds).unwrap_or_else(|| grace_seconds(pod))
+}
+
+/// The pod uses the host's network.
+#[must_use]
+pub fn host_network(pod: &Pod) -> bool {
+    spec(pod).host_network == Some(true)
+}
+
+/// The image of a container.
+#[must_use]
+pub fn image(container: &Container) -> &str {
+    container.image.as_deref().unwrap_or_default()
+}
+
+/// When a container's image is pulled.
+#[must_use]
+pub fn pull_policy(container: &Container) -> PullPolicy {
+    PullPolicy::of(container.image_pull_policy.as_deref(), image(container))
+}
+
+/// A container has a postStart hook.
+#[must_use]
+pub fn has_post_start(container: &Container) -> bool {
+    container.lifecycle.as_ref().is_some_and(|l| l.post_start.is_some())
+}
+
+/// A container has a preStop hook.
+#[must_use]
+pub fn has_pre_stop(container: &Container) -> bool {
+    container.lifecycle.as_ref().is_some_and(|l| l.pre_stop.is_some())
+}

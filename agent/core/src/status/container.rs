@@ -1,0 +1,144 @@
+//! The status of one container.
+
+use k8s_openapi::api::core::v1::{
+    Container as Spec, ContainerState, ContainerStateRunning, ContainerStateTerminated,
+    ContainerStateWaiting, ContainerStatus,
+};
+
+use super::{Parts, Waiting, ready, started};
+use crate::observed::{Container, Exit, State};
+use crate::pod;
+use crate::time::k8s;
+
+/// `ContainerStatusUnknown`'s exit code: as if it had been killed.
+const EXIT_CODE_UNKNOWN: i32 = 137;
+
+/// The status of a container of the pod.
+pub(super) fn status(parts: &Parts<'_>, spec: &Spec, ended: bool) -> ContainerStatus {
+    let old = old(parts, &spec.name);
+    let Some(latest) = parts.seen.latest(&spec.name) else {
+        return gone(parts, spec, old, ended);
+    };
+    let terminating = parts.desired.end.is_some();
+    let sidecar = pod::is_sidecar(&parts.desired.pod, &spec.name);
+    let init = pod::init_containers(&parts.desired.pod).iter().any(|c| c.name == spec.name);
+    let previous = parts.seen.before(&spec.name, latest.attempt);
+    let previous = previous.and_then(|c| Some(terminated(parts, c, c.exit()?)));
+    let previous = previous.or_else(|| old.and_then(|o| o.last_state.as_ref()?.terminated.clone()));
+    let (state, last) = match &latest.state {
+        State::Running { started_at } => (
+            ContainerState {
+                running: Some(ContainerStateRunning { started_at: Some(k8s(*started_at)) }),
+                ..none()
+            },
+            previous,
+        ),
+        State::Exited(exit) => {
+            let own = terminated(parts, latest, exit);
+            match parts.waiting.get(&spec.name).filter(|_| !ended && !terminating) {
+                Some(why) => (waiting(why), Some(own)),
+                None => (ContainerState { terminated: Some(own), ..none() }, previous),
+            }
+        }
+        State::Created | State::Unknown => {
+            let why = parts.waiting.get(&spec.name).cloned();
+            (waiting(&why.unwrap_or_else(|| creating(parts))), previous)
+        }
+    };
+    let succeeded = latest.exit().is_some_and(|exit| exit.exit_code == 0);
+    ContainerStatus {
+        name: spec.name.clone(),
+        ready: if init && !sidecar { succeeded } else { !terminating && ready(spec, latest, parts.seen) },
+        started: Some(started(spec, latest, parts.seen)),
+        restart_count: i32::try_from(latest.attempt).unwrap_or(i32::MAX),
+        image: if latest.image.is_empty() { pod::image(spec).to_owned() } else { latest.image.clone() },
+        image_id: latest.image_ref.clone(),
+        container_id: Some(container_id(parts, &latest.id)),
+        state: Some(state),
+        last_state: Some(ContainerState { terminated: last, ..none() }),
+        ..ContainerStatus::default()
+    }
+}
+
+/// A container without a record: not made yet, or removed behind our back, or after its pod had ended.
+fn gone(parts: &Parts<'_>, spec: &Spec, old: Option<&ContainerStatus>, ended: bool) -> ContainerStatus {
+    let made = old.filter(|o| o.container_id.is_some());
+    if let Some(old) = made.filter(|_| ended || parts.desired.end.is_some()) {
+        let state = match old.state.as_ref() {
+            Some(state) if state.running.is_some() => {
+                Some(ContainerState { terminated: Some(unknown(old)), ..none() })
+            }
+            state => state.cloned(),
+        };
+        return ContainerStatus { state, ready: old.ready && ended, started: Some(false), ..old.clone() };
+    }
+    let why = parts.waiting.get(&spec.name).cloned().unwrap_or_else(|| creating(parts));
+    let last = made.map(|old| {
+        let state = old.state.as_ref().and_then(|s| s.terminated.clone());
+        ContainerState { terminated: Some(state.unwrap_or_else(|| unknown(old))), ..none() }
+    });
+    ContainerStatus {
+        name: spec.name.clone(),
+        started: Some(false),
+        image: pod::image(spec).to_owned(),
+        image_id: made.map(|o| o.image_id.clone()).unwrap_or_default(),
+        container_id: made.and_then(|o| o.container_id.clone()),
+        restart_count: made.map_or(0, |o| o.restart_count),
+        state: Some(waiting(&why)),
+        last_state: Some(last.unwrap_or_default()),
+        ..ContainerStatus::default()
+    }
+}
+
+fn old<'a>(parts: &Parts<'a>, name: &str) -> Option<&'a ContainerStatus> {
+    let status = parts.seen.status.as_ref()?;
+    status.init_container_statuses.iter().chain(&status.container_statuses).flatten().find(|s| s.name == name)
+}
+
+fn none() -> ContainerState {
+    ContainerState::default()
+}
+
+fn waiting(why: &Waiting) -> ContainerState {
+    let message = Some(why.message.clone()).filter(|m| !m.is_empty());
+    ContainerState {
+        waiting: Some(ContainerStateWaiting { reason: Some(why.reason.clone()), message }),
+        ..none()
+    }
+}
+
+fn creating(parts: &Parts<'_>) -> Waiting {
+    let inits = !pod::init_containers(&parts.desired.pod).is_empty();
+    Waiting::new(if inits { "PodInitializing" } else { "ContainerCreating" }, "")
+}
+
+fn terminated(parts: &Parts<'_>, container: &Container, exit: &Exit) -> ContainerStateTerminated {
+    let reason = match exit.reason.as_str() {
+        "" if exit.exit_code == 0 => "Completed",
+        "" => "Error",
+        reason => reason,
+    };
+    ContainerStateTerminated {
+        container_id: Some(container_id(parts, &container.id)),
+        exit_code: exit.exit_code,
+        reason: Some(reason.to_owned()),
+        message: Some(exit.message.clone()).filter(|m| !m.is_empty()),
+        started_at: Some(k8s(exit.started_at)),
+        finished_at: Some(k8s(exit.finished_at)),
+        signal: None,
+    }
+}
+
+fn unknown(old: &ContainerStatus) -> ContainerStateTerminated {
+    ContainerStateTerminated {
+        container_id: old.container_id.clone(),
+        exit_code: EXIT_CODE_UNKNOWN,
+        reason: Some("ContainerStatusUnknown".into()),
+        message: Some("The container could not be located when the pod was terminated".into()),
+        ..ContainerStateTerminated::default()
+    }
+}
+
+fn container_id(parts: &Parts<'_>, id: &str) -> String {
+    format!("{}://{id}", parts.node.runtime_name)
+}

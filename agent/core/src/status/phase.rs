@@ -1,0 +1,111 @@
+//! A pod's phase, and whether it has come to its end.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus};
+
+use super::{Parts, deadline};
+use crate::desired::DesiredPod;
+use crate::observed::{Exit, ObservedPod};
+use crate::pod;
+
+/// How a pod ended by itself. It never runs again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// All app containers exited with 0.
+    pub succeeded: bool,
+    /// Since when.
+    pub since: Timestamp,
+    /// Why what still runs is stopped, for people.
+    pub why: String,
+    /// `DeadlineExceeded`; none for a pod whose containers ended.
+    pub reason: Option<String>,
+    /// For people.
+    pub message: Option<String>,
+}
+
+/// How a pod ended, if it has: once it has, it has for ever.
+#[must_use]
+pub fn outcome(desired: &DesiredPod, seen: &ObservedPod, now: Timestamp) -> Option<Outcome> {
+    let since = || {
+        let exits = seen.containers.iter().filter_map(|c| c.exit()).map(|exit| exit.finished_at);
+        exits.max().unwrap_or(desired.seen_at)
+    };
+    let why = "The pod has ended";
+    let old = seen.status.as_ref();
+    let over = deadline(desired, seen).filter(|at| *at <= now);
+    let exceeded = old.and_then(|s| s.reason.as_deref()) == Some("DeadlineExceeded");
+    let ended = matches!(old.and_then(|s| s.phase.as_deref()), Some("Failed" | "Succeeded"));
+    if exceeded || (over.is_some() && !ended) {
+        return Some(Outcome {
+            succeeded: false,
+            since: over.unwrap_or_else(since),
+            why: "Pod was active on the node longer than the specified deadline".into(),
+            reason: Some("DeadlineExceeded".into()),
+            message: Some("Pod was active on the node longer than the specified deadline".into()),
+        });
+    }
+    if let Some(old) = old.filter(|_| ended) {
+        return Some(Outcome {
+            succeeded: old.phase.as_deref() == Some("Succeeded"),
+            since: since(),
+            why: why.into(),
+            reason: old.reason.clone(),
+            message: old.message.clone(),
+        });
+    }
+    let done =
+        |succeeded, since| Some(Outcome { succeeded, since, why: why.into(), reason: None, message: None });
+    if let Some(exit) = failed_init(desired, seen) {
+        return done(false, exit.finished_at);
+    }
+    let mut succeeded = true;
+    for spec in pod::containers(&desired.pod) {
+        let exit = seen.latest(&spec.name).and_then(|c| c.exit())?;
+        if pod::restarts(&desired.pod, spec, exit.exit_code) {
+            return None;
+        }
+        succeeded &= exit.exit_code == 0;
+    }
+    // A pod without containers is one we know only by what is left of it.
+    if pod::containers(&desired.pod).is_empty() { None } else { done(succeeded, since()) }
+}
+
+/// The end of an init container that has failed for good.
+fn failed_init<'a>(desired: &DesiredPod, seen: &'a ObservedPod) -> Option<&'a Exit> {
+    let mut inits = pod::init_containers(&desired.pod).iter().filter(|spec| !pod::sidecar(spec));
+    inits.find_map(|spec| {
+        let exit = seen.latest(&spec.name)?.exit()?;
+        let failed = exit.exit_code != 0 && !pod::restarts(&desired.pod, spec, exit.exit_code);
+        failed.then_some(exit)
+    })
+}
+
+/// The phase. A pod that has ended is still `Running` while one of its containers is, so that nobody counts it as
+/// gone too early.
+pub(super) fn of(parts: &Parts<'_>, status: &PodStatus, outcome: Option<&Outcome>) -> &'static str {
+    let seen = parts.seen;
+    let alive = seen.containers.iter().any(|c| c.alive());
+    let ended = |succeeded| if succeeded { "Succeeded" } else { "Failed" };
+    match outcome {
+        Some(_) if alive => return "Running",
+        Some(outcome) => return ended(outcome.succeeded),
+        None => {}
+    }
+    let statuses = status.container_statuses.as_deref().unwrap_or_default();
+    let begun = !statuses.is_empty() && statuses.iter().all(has_run);
+    if parts.desired.end.is_some() && begun && !alive {
+        let zero = |s: &ContainerStatus| {
+            s.state.as_ref().and_then(|s| s.terminated.as_ref()).is_some_and(|t| t.exit_code == 0)
+        };
+        return ended(statuses.iter().all(zero));
+    }
+    // Once all app containers have run the pod is Running between their attempts, too.
+    if begun { "Running" } else { "Pending" }
+}
+
+fn has_run(status: &ContainerStatus) -> bool {
+    let state = |state: &Option<k8s_openapi::api::core::v1::ContainerState>| {
+        state.as_ref().is_some_and(|s| s.running.is_some() || s.terminated.is_some())
+    };
+    state(&status.state) || state(&status.last_state)
+}
