@@ -1,5 +1,14 @@
 //! All unsafe code and raw system calls of cleat, behind safe functions.
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod cgroup;
+pub mod clone;
 pub mod crash;
+pub mod fork;
+pub mod mount;
+pub mod packet;
+pub mod seccomp;
+pub mod process;
+pub mod signalfd;
+pub mod stat;
