@@ -1,0 +1,1 @@
+//! The store without registries: index, references, holds, collection.
