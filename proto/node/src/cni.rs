@@ -106,7 +106,7 @@ impl<'de> Deserialize<'de> for Version {
 }
 
 /// A network configuration list, as `*.conflist` holds it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfList {
     /// The version all plugins of the list are spoken to in; absent: 0.1.0.
@@ -151,4 +151,87 @@ pub struct GcAttachment {
     pub container_id: String,
     /// The interface's name in the container.
     pub ifname: String,
+}
+
+/// What a runtime can tell plugins that declare the capability, under the well-known keys of `runtimeConfig`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Capabilities {
+    /// Ports of the host that lead to the container.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub port_mappings: Vec<PortMapping>,
+    /// Address ranges to choose from, one list a range set.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ip_ranges: Vec<Vec<Map<String, Value>>>,
+    /// Addresses wished for, with or without a prefix length.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ips: Vec<String>,
+    /// Hardware address wished for.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub mac: String,
+    /// Limits of traffic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<Bandwidth>,
+    /// Name service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns: Option<CapabilityDns>,
+    /// Names by which the container is known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
+    /// The pod's cgroup.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub cgroup_path: String,
+    /// Any other capability by its key.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// A port of the host that leads to a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PortMapping {
+    /// Port on the host; 0: none, the entry is ignored.
+    #[serde(default)]
+    pub host_port: u16,
+    /// Port in the container.
+    pub container_port: u16,
+    /// `tcp`, `udp` or `sctp`.
+    #[serde(default = "tcp")]
+    pub protocol: String,
+    /// The host's address to listen on; empty: all of them.
+    #[serde(default, rename = "hostIP", skip_serializing_if = "String::is_empty")]
+    pub host_ip: String,
+}
+
+fn tcp() -> String {
+    "tcp".to_owned()
+}
+
+/// Limits of traffic, in bits per second and bits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Bandwidth {
+    /// To the container, bits per second; 0: no limit.
+    pub ingress_rate: u64,
+    /// To the container, bits at once.
+    pub ingress_burst: u64,
+    /// From the container, bits per second; 0: no limit.
+    pub egress_rate: u64,
+    /// From the container, bits at once.
+    pub egress_burst: u64,
+}
+
+/// Name service as the capability `dns` has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CapabilityDns {
+    /// Name servers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<String>,
+    /// Domains to search.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub searches: Vec<String>,
+    /// Options of `resolv.conf`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
 }

@@ -1,0 +1,356 @@
+//! The operations of a runtime on a network: [`Networks`].
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use proto_node::cni::{AddResult, Capabilities, GcAttachment, Version};
+use serde_json::{Map, Value};
+
+use crate::cache::{Cache, Entry};
+use crate::conf::{ConfError, NetworkList};
+use crate::plugin::{self, Call, PluginError};
+
+/// The directories of CNI on a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dirs {
+    /// Network configurations, `/etc/cni/net.d` by custom.
+    pub conf: PathBuf,
+    /// Plugins' programs; the first that has one wins. `/opt/cni/bin` by custom.
+    pub plugins: Vec<PathBuf>,
+    /// Where attachments are remembered, `/var/lib/cni` by custom.
+    pub cache: PathBuf,
+}
+
+/// A container's interface on a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attachment {
+    /// The container's (for Kubernetes: the sandbox's) id.
+    pub container_id: String,
+    /// Its network namespace, e.g. `/proc/<monitor>/ns/net`. For DEL it may be gone, or empty.
+    pub netns: PathBuf,
+    /// The interface's name in it, `eth0` by custom.
+    pub ifname: String,
+    /// `CNI_ARGS`; Kubernetes: `IgnoreUnknown=1`, `K8S_POD_NAMESPACE`, `K8S_POD_NAME`, `K8S_POD_INFRA_CONTAINER_ID`,
+    /// `K8S_POD_UID`.
+    pub args: Vec<(String, String)>,
+    /// What plugins that declare the capability are told.
+    pub capabilities: Capabilities,
+}
+
+/// Why an operation on a network failed.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// There is no usable configuration.
+    #[error(transparent)]
+    Conf(#[from] ConfError),
+    /// A plugin failed, and what ADD had done is undone.
+    #[error("network {network:?}")]
+    Plugin {
+        /// The network.
+        network: String,
+        /// Why.
+        source: PluginError,
+    },
+    /// A plugin failed, and so did undoing what ADD had done. DEL may be tried again.
+    #[error("network {network:?}; what was half-made could not be undone: {undo}")]
+    Undo {
+        /// The network.
+        network: String,
+        /// Why ADD failed.
+        source: PluginError,
+        /// Why DEL failed after it.
+        undo: String,
+    },
+    /// Several things failed where all had to be tried.
+    #[error("{}", .0.join("; "))]
+    Several(
+        /// Each of them.
+        Vec<String>,
+    ),
+    /// The configuration's version has no such operation.
+    #[error("network {network:?} has cniVersion {version}, which has no {command}")]
+    Version {
+        /// The network.
+        network: String,
+        /// Its version.
+        version: Version,
+        /// The operation.
+        command: &'static str,
+    },
+    /// CHECK of an attachment that was never made.
+    #[error("container {container_id} has no interface {ifname} on any network")]
+    NotAttached {
+        /// The container.
+        container_id: String,
+        /// Its interface.
+        ifname: String,
+    },
+    /// The container's loopback interface cannot be brought up.
+    #[error("cannot bring up lo in {netns}")]
+    Loopback {
+        /// The network namespace.
+        netns: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The memory of attachments cannot be read or written.
+    #[error("cannot use the CNI result cache {dir}")]
+    Cache {
+        /// Where it is.
+        dir: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The pod network of a machine. Holds no state but paths: every call reads the configuration anew.
+#[derive(Debug, Clone)]
+pub struct Networks {
+    dirs: Dirs,
+    limit: Duration,
+}
+
+impl Networks {
+    /// With a limit of 60 s for each run of a plugin.
+    pub fn new(dirs: Dirs) -> Networks {
+        Networks { dirs, limit: Duration::from_secs(60) }
+    }
+
+    /// With another limit for each run of a plugin; one that takes longer is killed.
+    pub fn with_limit(self, limit: Duration) -> Networks {
+        Networks { limit, ..self }
+    }
+
+    /// The configuration in force: the first valid one in lexical order.
+    pub fn load(&self) -> Result<NetworkList, ConfError> {
+        NetworkList::load(&self.dirs.conf)
+    }
+
+    fn cache(&self) -> Cache {
+        Cache::new(&self.dirs.cache)
+    }
+
+    fn cache_error(&self, source: io::Error) -> NetworkError {
+        NetworkError::Cache { dir: self.cache().dir().to_owned(), source }
+    }
+
+    /// Brings up `lo`, then attaches the container to the network in force. If that fails, everything is undone.
+    pub fn add(&self, attachment: &Attachment) -> Result<AddResult, NetworkError> {
+        let list = self.load()?;
+        loopback_up(attachment)?;
+        let cache = self.cache();
+        let mut entry = Entry::new(&list, attachment);
+        cache.write(&entry).map_err(|e| self.cache_error(e))?;
+        let network = list.name.clone();
+        let source = match self.add_list(&list, attachment) {
+            Ok((result, json)) => {
+                entry.set_result(json);
+                cache.write(&entry).map_err(|e| self.cache_error(e))?;
+                return Ok(result);
+            }
+            Err(source) => source,
+        };
+        Err(match self.del_entry(&entry) {
+            Ok(()) => NetworkError::Plugin { network, source },
+            Err(undo) => NetworkError::Undo { network, source, undo: text(&undo) },
+        })
+    }
+
+    fn add_list(&self, list: &NetworkList, to: &Attachment) -> Result<(AddResult, Value), PluginError> {
+        let mut previous = None;
+        for plugin in &list.plugins {
+            let output = self.run(list, plugin, "ADD", to, previous.as_ref())?;
+            previous = Some(result(plugin, list.version, &output)?);
+        }
+        let json = previous.expect("a list has at least one plugin");
+        let form = |reason: String| PluginError::Result { name: list.name.clone(), command: "ADD", reason };
+        Ok((AddResult::from_json(&json).map_err(|e| form(text(&e)))?, json))
+    }
+
+    /// Detaches the container from every network it was attached to with this interface name, with the
+    /// configuration of that time. May be repeated; what is gone already is no error.
+    pub fn del(&self, attachment: &Attachment) -> Result<(), NetworkError> {
+        let cache = self.cache();
+        let mut entries =
+            cache.of(&attachment.container_id, &attachment.ifname).map_err(|e| self.cache_error(e))?;
+        if entries.is_empty() {
+            // the cache may be lost: what the network in force can undo by itself, it shall
+            let Ok(list) = self.load() else { return Ok(()) };
+            entries.push(Entry::new(&list, attachment));
+        }
+        several(entries.into_iter().map(|mut entry| {
+            entry.netns = attachment.netns.display().to_string();
+            self.del_entry(&entry)
+        }))
+    }
+
+    fn del_entry(&self, entry: &Entry) -> Result<(), NetworkError> {
+        let cache = self.cache();
+        let list = match entry.list(cache.dir()) {
+            Some(list) => list,
+            None => self.load()?,
+        };
+        let attachment = entry.attachment();
+        let previous = entry.result().filter(|_| list.version >= Version::V0_4_0);
+        let previous = previous.and_then(|r| r.to_json(list.version).ok());
+        // the others still have their part to undo when one cannot
+        several(list.plugins.iter().rev().map(|plugin| {
+            let done = self.run(&list, plugin, "DEL", &attachment, previous.as_ref());
+            done.map(drop).map_err(|source| NetworkError::Plugin { network: list.name.clone(), source })
+        }))?;
+        cache.remove(entry).map_err(|e| self.cache_error(e))
+    }
+
+    /// Asks the plugins whether the attachment still is as ADD left it. `disableCheck`: it is.
+    pub fn check(&self, attachment: &Attachment) -> Result<(), NetworkError> {
+        let Attachment { container_id, ifname, .. } = attachment;
+        let cache = self.cache();
+        let entries = cache.of(container_id, ifname).map_err(|e| self.cache_error(e))?;
+        if entries.is_empty() {
+            let (container_id, ifname) = (container_id.clone(), ifname.clone());
+            return Err(NetworkError::NotAttached { container_id, ifname });
+        }
+        for entry in entries {
+            let list = match entry.list(cache.dir()) {
+                Some(list) => list,
+                None => self.load()?,
+            };
+            if list.disable_check {
+                continue;
+            }
+            require(&list, Version::V0_4_0, "CHECK")?;
+            let previous = entry.result().and_then(|r| r.to_json(list.version).ok());
+            let attachment = Attachment { netns: attachment.netns.clone(), ..entry.attachment() };
+            for plugin in &list.plugins {
+                self.run(&list, plugin, "CHECK", &attachment, previous.as_ref())
+                    .map_err(|source| NetworkError::Plugin { network: list.name.clone(), source })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Undoes every remembered attachment that is not among `valid`, then lets the plugins of the network in force
+    /// clean up what else is not (1.1.0 and later, unless `disableGC`).
+    pub fn gc(&self, valid: &[GcAttachment]) -> Result<(), NetworkError> {
+        let entries = self.cache().list("").map_err(|e| self.cache_error(e))?;
+        let is_valid =
+            |e: &Entry| valid.iter().any(|v| v.container_id == e.container_id && v.ifname == e.ifname);
+        let stale = entries.iter().filter(|e| !is_valid(e)).map(|entry| self.del_entry(entry));
+        let mut failed: Vec<String> = stale.filter_map(Result::err).map(|e| text(&e)).collect();
+        let list = self.load()?;
+        if list.version >= Version::V1_1_0 && !list.disable_gc {
+            let valid = serde_json::to_value(valid).expect("strings are JSON");
+            for plugin in &list.plugins {
+                let mut plugin = plugin.clone();
+                plugin.insert("cni.dev/valid-attachments".into(), valid.clone());
+                plugin.insert("cni.dev/attachments".into(), valid.clone());
+                let run = self.call(&list, &plugin, "GC", Vec::new(), None);
+                failed.extend(run.err().map(|e| text(&e)));
+            }
+        }
+        if failed.is_empty() { Ok(()) } else { Err(NetworkError::Several(failed)) }
+    }
+
+    /// The network in force can take containers: there is a valid configuration, its plugins are installed, and
+    /// none says (1.1.0 and later) that it cannot.
+    pub fn status(&self) -> Result<NetworkList, NetworkError> {
+        let list = self.load()?;
+        let fail = |source| NetworkError::Plugin { network: list.name.clone(), source };
+        for plugin in &list.plugins {
+            if list.version >= Version::V1_1_0 {
+                self.call(&list, plugin, "STATUS", Vec::new(), None).map_err(fail)?;
+            } else {
+                plugin::find(&self.dirs.plugins, plugin["type"].as_str().unwrap_or_default())
+                    .map_err(fail)?;
+            }
+        }
+        Ok(list)
+    }
+
+    fn run(
+        &self,
+        list: &NetworkList,
+        plugin: &Map<String, Value>,
+        command: &'static str,
+        to: &Attachment,
+        previous: Option<&Value>,
+    ) -> Result<Vec<u8>, PluginError> {
+        let args = to.args.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(";");
+        let env = vec![
+            ("CNI_CONTAINERID", to.container_id.clone()),
+            ("CNI_NETNS", to.netns.display().to_string()),
+            ("CNI_IFNAME", to.ifname.clone()),
+            ("CNI_ARGS", args),
+        ];
+        let mut plugin = plugin.clone();
+        let runtime = runtime_config(&plugin, &to.capabilities);
+        if !runtime.is_empty() {
+            plugin.insert("runtimeConfig".into(), runtime.into());
+        }
+        self.call(list, &plugin, command, env, previous)
+    }
+
+    fn call(
+        &self,
+        list: &NetworkList,
+        plugin: &Map<String, Value>,
+        command: &'static str,
+        env: Vec<(&'static str, String)>,
+        previous: Option<&Value>,
+    ) -> Result<Vec<u8>, PluginError> {
+        let mut conf = plugin.clone();
+        conf.insert("name".into(), list.name.as_str().into());
+        conf.insert("cniVersion".into(), list.version.as_str().into());
+        if let Some(previous) = previous {
+            conf.insert("prevResult".into(), previous.clone());
+        }
+        let stdin = Value::Object(conf).to_string().into_bytes();
+        let name = plugin["type"].as_str().unwrap_or_default();
+        plugin::run(&self.dirs.plugins, &Call { name, command, env: &env, stdin: &stdin }, self.limit)
+    }
+}
+
+fn loopback_up(attachment: &Attachment) -> Result<(), NetworkError> {
+    netlink::netns::loopback_up(&attachment.netns)
+        .map_err(|source| NetworkError::Loopback { netns: attachment.netns.clone(), source })
+}
+
+/// The part of what the runtime can tell that the plugin has declared.
+fn runtime_config(plugin: &Map<String, Value>, capabilities: &Capabilities) -> Map<String, Value> {
+    let Some(declared) = plugin.get("capabilities").and_then(Value::as_object) else { return Map::new() };
+    let Ok(Value::Object(mut all)) = serde_json::to_value(capabilities) else { return Map::new() };
+    all.retain(|key, _| declared.get(key).and_then(Value::as_bool) == Some(true));
+    all
+}
+
+/// A plugin's output as a result in the list's version: what the next plugin is given.
+fn result(plugin: &Map<String, Value>, version: Version, output: &[u8]) -> Result<Value, PluginError> {
+    let name = plugin["type"].as_str().unwrap_or_default().to_owned();
+    let fail = |reason: String| PluginError::Result { name: name.clone(), command: "ADD", reason };
+    let value: Value = serde_json::from_slice(output).map_err(|e| fail(e.to_string()))?;
+    let result = AddResult::from_json(&value).map_err(|e| fail(text(&e)))?;
+    result.to_json(version).map_err(|e| fail(text(&e)))
+}
+
+fn require(list: &NetworkList, least: Version, command: &'static str) -> Result<(), NetworkError> {
+    if list.version >= least {
+        return Ok(());
+    }
+    Err(NetworkError::Version { network: list.name.clone(), version: list.version, command })
+}
+
+/// Does all, and gives what failed.
+fn several(all: impl Iterator<Item = Result<(), NetworkError>>) -> Result<(), NetworkError> {
+    let mut failed: Vec<NetworkError> = all.filter_map(Result::err).collect();
+    match failed.len() {
+        0 => Ok(()),
+        1 => Err(failed.remove(0)),
+        _ => Err(NetworkError::Several(failed.iter().map(|e| text(e)).collect())),
+    }
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn text(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |e| e.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
