@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+mod plan;
 mod server;
 
 pub use config::{Config, Runtime};
