@@ -7,6 +7,7 @@
 
 mod error;
 mod options;
+pub mod seccomp;
 
 use std::path::Path;
 
