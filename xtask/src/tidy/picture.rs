@@ -34,7 +34,7 @@ const PICTURE: [(&str, Layer); 17] = [
     ("netlink", Layer::Mechanism),
     ("image", Layer::Mechanism),
     ("cni-invoke", Layer::Mechanism),
-    ("oci", Layer::Process),
+    ("oci", Layer::Mechanism),
     ("monitor", Layer::Process),
     ("cri", Layer::Process),
     ("cni-plugins", Layer::Process),
@@ -44,11 +44,6 @@ const PICTURE: [(&str, Layer); 17] = [
     ("node-tests", Layer::Test),
     ("xtask", Layer::Test),
     ("fuzz", Layer::Test),
-];
-/// Arrows inside a row, each with its reason.
-const EXCEPTIONS: [(&str, &str); 1] = [
-    // The monitor runs containers through the library half of cleat-oci, to save a process start.
-    ("monitor", "oci"),
 ];
 /// Programs of which one runs per pod or per call: no async runtime, no TLS, no gRPC.
 const SMALL: [&str; 3] = ["oci", "monitor", "cni-plugins"];
@@ -75,7 +70,7 @@ pub(super) fn check(metadata: &Value, lock: &Lock, architecture: &str) -> Vec<Fi
         }
         for (to, dev) in arrows {
             let Some(row) = layer(to) else { continue };
-            if !allowed(name, from, to, row, *dev) {
+            if !allowed(from, to, row, *dev) {
                 let text = format!("`{name}` ({from:?}) must not use `{to}` ({row:?})");
                 let remedy = "arrows point down and never sideways: move the shared part down, or pass data";
                 found.push(Finding::new(&manifest(metadata, name), 1, text, remedy));
@@ -90,9 +85,9 @@ fn layer(name: &str) -> Option<Layer> {
     PICTURE.iter().find(|(n, _)| *n == name).map(|(_, layer)| *layer)
 }
 
-fn allowed(name: &str, from: Layer, to_name: &str, to: Layer, dev: bool) -> bool {
+fn allowed(from: Layer, to_name: &str, to: Layer, dev: bool) -> bool {
     use Layer::{Contract, Core, Mechanism, Process, Program, Test};
-    if EXCEPTIONS.contains(&(name, to_name)) || (dev && to_name == "lab") {
+    if dev && to_name == "lab" {
         return true;
     }
     match from {
@@ -125,7 +120,7 @@ fn weight(metadata: &Value, crates: &BTreeMap<String, Vec<Arrow>>, lock: &Lock) 
     for name in crates.keys() {
         let banned: &[&str] = match layer(name) {
             Some(Layer::Core) => &EFFECTS,
-            Some(Layer::Process) if SMALL.contains(&name.as_str()) => &HEAVY,
+            Some(_) if SMALL.contains(&name.as_str()) => &HEAVY,
             _ => continue,
         };
         let linked = linked(name, crates, lock);
