@@ -11,7 +11,9 @@
 //! `SOCK_SEQPACKET`: one packet is one JSON message, descriptors ride along by `SCM_RIGHTS`. A client opens a
 //! connection per request; requests on several connections run side by side. Each request has exactly one
 //! [`Response`], but for [`Request::Exec`] (one [`Response::ExecStarted`], then one [`Response::Exited`]),
-//! [`Request::Wait`] (answers when the container has ended) and [`Request::Watch`] (events until the client hangs up).
+//! [`Request::Wait`] (answers when the container has ended), [`Request::Attach`] ([`Response::Done`], then
+//! [`Response::Exited`]) and [`Request::Watch`] ([`Response::Done`], then events until the client hangs up).
+//! After the last response the monitor closes the connection.
 //!
 //! ```text
 //!   Create ──> created ──Start──> running ──exit──> exited ──Delete──> (gone)
@@ -98,7 +100,8 @@ pub enum Request {
         /// Container id.
         container: String,
     },
-    /// Send a signal. A container that has ended is no error. Answer: [`Response::Done`].
+    /// Send a signal. A container that has ended is no error. The creation of one that is being created is given
+    /// up. Answer: [`Response::Done`].
     Kill {
         /// Container id.
         container: String,
@@ -107,8 +110,8 @@ pub enum Request {
         /// Every process of the container's cgroup instead of its first process only.
         all: bool,
     },
-    /// Remove what the runtime holds for a container that has ended (cgroup, runtime state). Unknown: no error.
-    /// Answer: [`Response::Done`].
+    /// Remove what the runtime holds for a container that has ended (cgroup, runtime state). Unknown: no error. The
+    /// creation of one that is being created is given up and undone. Answer: [`Response::Done`].
     Delete {
         /// Container id.
         container: String,
@@ -120,11 +123,11 @@ pub enum Request {
     },
     /// Run a further process in a running container. Without a terminal three descriptors ride along: its
     /// stdin, stdout, stderr. With one none do, and the terminal's master rides along with
-    /// [`Response::ExecStarted`]. The process is killed when the time is over.
+    /// [`Response::ExecStarted`]. The process is killed when the time is over. A client that hangs up does not end it.
     Exec(Exec),
     /// Copy a container's output to the two descriptors that ride along (stdout, stderr) beside its log, and what
-    /// the third (stdin) gives to its stdin, until the client hangs up. A slow reader loses output rather than
-    /// holding up the container. With a terminal stderr is unused. Answer: [`Response::Done`] when attached, and
+    /// the third (stdin; may be left out) gives to its stdin, until the client hangs up. They are made non-blocking.
+    /// A slow reader loses output rather than holding up the container: pipes should be made large. With a terminal stderr is unused. Answer: [`Response::Done`] when attached, and
     /// [`Response::Exited`] when the container ends.
     Attach {
         /// Container id.
@@ -159,7 +162,8 @@ pub enum Request {
     },
     /// Everything the monitor knows. Answer: [`Response::Status`].
     Status,
-    /// [`Response::Event`] for each exit from now on.
+    /// [`Response::Done`] when watching, then [`Response::Event`] for each exit. A client that does not read them is
+    /// disconnected; watch first, then ask for the status, and nothing is missed.
     Watch,
     /// End the pause process and the monitor. Refused while a container lives. Answer: [`Response::Done`], then the
     /// monitor exits, and with it go the pod's namespaces.
