@@ -5,6 +5,7 @@
 
 pub mod config;
 mod plan;
+pub mod seccomp;
 mod server;
 
 pub use config::{Config, Runtime};
