@@ -21,6 +21,7 @@ pub mod registry;
 pub mod snapshot;
 #[cfg(test)]
 mod tests;
+pub mod vm;
 pub mod wait;
 
 pub use machine::{Machine, Process};

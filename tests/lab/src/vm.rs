@@ -141,7 +141,8 @@ impl Vm {
         }
         for library in &libraries {
             let bytes = fs::read(Path::new(LIBRARIES).join(library)).with_context(|| library.clone())?;
-            archive.file(&format!("/lib64/{library}"), 0o755, &bytes);
+            let folder = if library.starts_with("ld-") { "/lib64" } else { "/lib/x86_64-linux-gnu" };
+            archive.file(&format!("{folder}/{library}"), 0o755, &bytes);
         }
         Ok(archive.end())
     }
@@ -195,7 +196,7 @@ mkdir -p /dev/pts /dev/shm; mount -t devpts devpts /dev/pts; mount -t tmpfs tmpf
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 hostname vm; ip link set lo up
 for m in @MODULES@; do modprobe $m || echo \"no module $m\"; done
-end() { echo; echo VM-SCRIPT-EXIT $?; poweroff -f; }
+end() { code=$?; echo; echo VM-SCRIPT-EXIT $code; poweroff -f; }
 trap end EXIT
 set -e
 ";
