@@ -4,7 +4,12 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+mod error;
+mod host;
+mod layers;
+mod lifecycle;
 mod plan;
+mod record;
 pub mod seccomp;
 mod server;
 

@@ -206,7 +206,9 @@ fn namespaces(
             all.push(of(LinuxNamespaceType::Pid, Some(format!("/proc/{pid}/ns/pid"))));
         }
         NamespaceMode::Target => {
-            let pid = pod.target_pid.ok_or_else(|| missing("is TARGET, but target_id names no running container"))?;
+            let pid = pod
+                .target_pid
+                .ok_or_else(|| missing("is TARGET, but target_id names no running container"))?;
             all.push(of(LinuxNamespaceType::Pid, Some(format!("/proc/{pid}/ns/pid"))));
         }
     }

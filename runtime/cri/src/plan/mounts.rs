@@ -18,9 +18,31 @@ pub(crate) enum Source {
 
 /// Mount options a configuration may ask for beyond `readonly`.
 const OPTIONS: &[&str] = &[
-    "async", "atime", "dev", "diratime", "dirsync", "exec", "iversion", "lazytime", "mand", "noatime", "nodev",
-    "nodiratime", "noexec", "noiversion", "nolazytime", "nomand", "norelatime", "nostrictatime", "nosuid",
-    "relatime", "ro", "rw", "strictatime", "suid", "sync",
+    "async",
+    "atime",
+    "dev",
+    "diratime",
+    "dirsync",
+    "exec",
+    "iversion",
+    "lazytime",
+    "mand",
+    "noatime",
+    "nodev",
+    "nodiratime",
+    "noexec",
+    "noiversion",
+    "nolazytime",
+    "nomand",
+    "norelatime",
+    "nostrictatime",
+    "nosuid",
+    "relatime",
+    "ro",
+    "rw",
+    "strictatime",
+    "suid",
+    "sync",
 ];
 
 /// Checks a mount before anything is touched.
@@ -36,7 +58,10 @@ pub(crate) fn validate(index: usize, mount: &Wished) -> Result<(), PlanError> {
         return invalid("container_path", "must name a path below /".to_owned());
     }
     if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-        return invalid("uidMappings", "needs user namespaces, which this runtime does not support".to_owned());
+        return invalid(
+            "uidMappings",
+            "needs user namespaces, which this runtime does not support".to_owned(),
+        );
     }
     if let Some(option) = mount.mount_options.iter().find(|option| !OPTIONS.contains(&option.as_str())) {
         return invalid("mount_options", format!("{option:?} is not one of {}", OPTIONS.join(", ")));

@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use proto_cri::{
-    DnsConfig, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption, PodSandboxConfig,
-};
+use proto_cri::{DnsConfig, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption, PodSandboxConfig};
 use proto_node::monitor::{MonitorConfig, VERSION};
 
 use super::{Host, PlanError, resources, security};
@@ -40,12 +38,16 @@ pub(super) fn user_namespace(options: Option<&NamespaceOption>) -> Result<(), Pl
 
 /// What can be refused before anything is touched.
 pub(crate) fn validate(config: &PodSandboxConfig) -> Result<(), PlanError> {
-    let metadata = config.metadata.as_ref().ok_or_else(|| PlanError::invalid("config.metadata", "is missing"))?;
+    let metadata =
+        config.metadata.as_ref().ok_or_else(|| PlanError::invalid("config.metadata", "is missing"))?;
     if metadata.name.is_empty() {
         return Err(PlanError::invalid("config.metadata.name", "is empty"));
     }
     if config.hostname.len() > HOSTNAME_BYTES_MAX || config.hostname.contains(['\0', '\n', '/']) {
-        return Err(PlanError::invalid("config.hostname", format!("{:?} is no host name of 64 bytes", config.hostname)));
+        return Err(PlanError::invalid(
+            "config.hostname",
+            format!("{:?} is no host name of 64 bytes", config.hostname),
+        ));
     }
     let options = namespaces(config);
     user_namespace(Some(&options))?;
@@ -58,7 +60,8 @@ pub(crate) fn validate(config: &PodSandboxConfig) -> Result<(), PlanError> {
     security::selinux(context(config).selinux_options.as_ref())?;
     let linux = config.linux.clone().unwrap_or_default();
     if linux.cgroup_parent.contains(':') || linux.cgroup_parent.ends_with(".slice") {
-        let message = format!("{:?}: the cgroupfs driver takes a path such as /kubepods/pod1", linux.cgroup_parent);
+        let message =
+            format!("{:?}: the cgroupfs driver takes a path such as /kubepods/pod1", linux.cgroup_parent);
         return Err(PlanError::invalid("linux.cgroup_parent", message));
     }
     if Path::new(&linux.cgroup_parent).components().any(|part| part == std::path::Component::ParentDir) {
@@ -82,7 +85,8 @@ fn sysctl(name: &str, options: &NamespaceOption) -> Result<(), PlanError> {
     if dotted.contains("..") || dotted.starts_with('.') {
         return invalid("is no sysctl name");
     }
-    let ipc = ["kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax"];
+    let ipc =
+        ["kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax"];
     let ipc = ipc.contains(&dotted.as_str())
         || matches!(dotted.as_str(), "kernel.shmmni" | "kernel.shm_rmid_forced" | "kernel.msg_next_id")
         || dotted.starts_with("fs.mqueue.");
@@ -99,7 +103,12 @@ fn sysctl(name: &str, options: &NamespaceOption) -> Result<(), PlanError> {
 }
 
 /// What the monitor of this pod shall set up.
-pub(crate) fn monitor_config(id: &str, config: &PodSandboxConfig, oci_root: &Path, host: &Host) -> MonitorConfig {
+pub(crate) fn monitor_config(
+    id: &str,
+    config: &PodSandboxConfig,
+    oci_root: &Path,
+    host: &Host,
+) -> MonitorConfig {
     let options = namespaces(config);
     let new_network = options.network() != NamespaceMode::Node;
     let sysctls = config.linux.as_ref().map(|linux| linux.sysctls.clone()).unwrap_or_default();
@@ -146,7 +155,9 @@ mod tests {
 
     use super::*;
 
-    fn config(edit: impl FnOnce(&mut PodSandboxConfig, &mut LinuxPodSandboxConfig, &mut NamespaceOption)) -> PodSandboxConfig {
+    fn config(
+        edit: impl FnOnce(&mut PodSandboxConfig, &mut LinuxPodSandboxConfig, &mut NamespaceOption),
+    ) -> PodSandboxConfig {
         let mut config = PodSandboxConfig {
             metadata: Some(PodSandboxMetadata { name: "web".into(), ..Default::default() }),
             ..Default::default()
@@ -173,11 +184,28 @@ mod tests {
             (config(|_, _, o| o.network = NamespaceMode::Target as i32), "network"),
             (config(|_, l, _| l.cgroup_parent = "kubepods.slice".into()), "cgroup_parent"),
             (config(|_, l, _| l.cgroup_parent = "/a/../../b".into()), "climbs"),
-            (config(|c, _, _| c.port_mappings = vec![PortMapping { host_port: 70_000, ..Default::default() }]), "port_mappings[0]"),
+            (
+                config(|c, _, _| {
+                    c.port_mappings = vec![PortMapping { host_port: 70_000, ..Default::default() }]
+                }),
+                "port_mappings[0]",
+            ),
             (config(|_, l, _| l.sysctls = sysctl("vm.overcommit_memory")), "vm.overcommit_memory"),
             (config(|_, l, _| l.sysctls = sysctl("net.ipv4..x")), "no sysctl name"),
-            (config(|_, l, o| { l.sysctls = sysctl("net.ipv4.ip_forward"); o.network = node }), "host's network"),
-            (config(|_, l, o| { l.sysctls = sysctl("kernel.shmmax"); o.ipc = node }), "host's IPC"),
+            (
+                config(|_, l, o| {
+                    l.sysctls = sysctl("net.ipv4.ip_forward");
+                    o.network = node
+                }),
+                "host's network",
+            ),
+            (
+                config(|_, l, o| {
+                    l.sysctls = sysctl("kernel.shmmax");
+                    o.ipc = node
+                }),
+                "host's IPC",
+            ),
         ] {
             let error = validate(&config).unwrap_err().to_string();
             assert!(error.contains(expected), "{error} lacks {expected}");
@@ -209,6 +237,9 @@ mod tests {
         assert_eq!(resolv_conf(None), None);
         assert_eq!(resolv_conf(Some(&dns(&[], &[], &[]))), None);
         let full = resolv_conf(Some(&dns(&["10.0.0.1", "::1"], &["a.b", "c"], &["ndots:5"])));
-        assert_eq!(full.as_deref(), Some("search a.b c\nnameserver 10.0.0.1\nnameserver ::1\noptions ndots:5\n"));
+        assert_eq!(
+            full.as_deref(),
+            Some("search a.b c\nnameserver 10.0.0.1\nnameserver ::1\noptions ndots:5\n")
+        );
     }
 }

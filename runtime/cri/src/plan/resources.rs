@@ -1,8 +1,6 @@
 //! CRI resources as OCI resources.
 
-use oci_spec::runtime::{
-    LinuxCpu, LinuxDeviceCgroup, LinuxHugepageLimit, LinuxMemory, LinuxResources,
-};
+use oci_spec::runtime::{LinuxCpu, LinuxDeviceCgroup, LinuxHugepageLimit, LinuxMemory, LinuxResources};
 use proto_cri::LinuxContainerResources;
 
 use super::{Host, PlanError};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities};
 use proto_cri::security_profile::ProfileType;
-use proto_cri::{LinuxContainerSecurityContext, SecurityProfile, SeLinuxOption};
+use proto_cri::{LinuxContainerSecurityContext, SeLinuxOption, SecurityProfile};
 
 use super::{Host, PlanError};
 
@@ -53,7 +53,8 @@ pub(crate) fn capabilities(
         granted.retain(|capability| !drop.contains(capability));
     }
     granted.retain(|capability| host.capabilities.contains(capability));
-    let ambient: Capabilities = ambient.into_iter().filter(|capability| granted.contains(capability)).collect();
+    let ambient: Capabilities =
+        ambient.into_iter().filter(|capability| granted.contains(capability)).collect();
     let mut sets = LinuxCapabilities::default();
     sets.set_bounding(Some(granted.clone()))
         .set_effective(Some(granted.clone()))
@@ -109,7 +110,9 @@ pub(crate) fn filter(
             Ok(ProfileType::RuntimeDefault) => Ok(Filter::Default),
             Ok(ProfileType::Unconfined) => Ok(Filter::None),
             Ok(ProfileType::Localhost) => local(&profile.localhost_ref),
-            Err(_) => Err(PlanError::invalid(field, format!("unknown profile type {}", profile.profile_type))),
+            Err(_) => {
+                Err(PlanError::invalid(field, format!("unknown profile type {}", profile.profile_type)))
+            }
         },
         None => match deprecated_path {
             "" | "runtime/default" | "docker/default" => Ok(Filter::Default),
@@ -128,7 +131,9 @@ pub(crate) fn apparmor(
     #[expect(deprecated, reason = "clients older than Kubernetes 1.30 send it")]
     let deprecated = context.apparmor_profile.strip_prefix("localhost/");
     let name = match &context.apparmor {
-        Some(profile) if profile.profile_type() == ProfileType::Localhost => Some(profile.localhost_ref.as_str()),
+        Some(profile) if profile.profile_type() == ProfileType::Localhost => {
+            Some(profile.localhost_ref.as_str())
+        }
         Some(_) => None,
         None => deprecated,
     };

@@ -71,9 +71,10 @@ pub(crate) fn of_cri(signal: Signal) -> Option<i32> {
 
 /// CRI's name of a kernel signal.
 pub(crate) fn to_cri(number: i32) -> Signal {
-    (1..=65).filter_map(|value| Signal::try_from(value).ok()).find(|signal| of_cri(*signal) == Some(number)).unwrap_or(
-        Signal::RuntimeDefault,
-    )
+    (1..=65)
+        .filter_map(|value| Signal::try_from(value).ok())
+        .find(|signal| of_cri(*signal) == Some(number))
+        .unwrap_or(Signal::RuntimeDefault)
 }
 
 #[cfg(test)]

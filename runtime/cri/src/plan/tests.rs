@@ -48,19 +48,26 @@ fn planned(config: &ContainerConfig, image: &Image, pause_pid: Option<u32>) -> R
     spec(&container, &pod, &Host { cgroup_v2: true, ..Host::default() })
 }
 
-fn namespaces_of(network: NamespaceMode, pid: NamespaceMode, ipc: NamespaceMode) -> Result<Vec<String>, PlanError> {
-    let options = NamespaceOption {
-        network: network as i32,
-        pid: pid as i32,
-        ipc: ipc as i32,
-        ..Default::default()
-    };
-    let config = with(LinuxContainerSecurityContext { namespace_options: Some(options), ..Default::default() });
+fn namespaces_of(
+    network: NamespaceMode,
+    pid: NamespaceMode,
+    ipc: NamespaceMode,
+) -> Result<Vec<String>, PlanError> {
+    let options =
+        NamespaceOption { network: network as i32, pid: pid as i32, ipc: ipc as i32, ..Default::default() };
+    let config =
+        with(LinuxContainerSecurityContext { namespace_options: Some(options), ..Default::default() });
     let spec = planned(&config, &Image::default(), Some(8))?;
     let all = spec.linux().as_ref().unwrap().namespaces().clone().unwrap();
     Ok(all
         .iter()
-        .map(|one| format!("{}{}", one.typ(), one.path().as_ref().map_or(String::new(), |path| path.display().to_string())))
+        .map(|one| {
+            format!(
+                "{}{}",
+                one.typ(),
+                one.path().as_ref().map_or(String::new(), |path| path.display().to_string())
+            )
+        })
         .collect())
 }
 
@@ -69,13 +76,13 @@ fn namespace_table() {
     use NamespaceMode::{Container, Node, Pod, Target};
     assert_eq!(
         namespaces_of(Pod, Pod, Pod).unwrap(),
-        ["mount", "network/proc/7/ns/net", "uts/proc/7/ns/uts", "ipc/proc/7/ns/ipc", "pid/proc/8/ns/pid", "cgroup"]
+        ["mnt", "net/proc/7/ns/net", "uts/proc/7/ns/uts", "ipc/proc/7/ns/ipc", "pid/proc/8/ns/pid", "cgroup"]
     );
     assert_eq!(
         namespaces_of(Pod, Container, Node).unwrap(),
-        ["mount", "network/proc/7/ns/net", "uts/proc/7/ns/uts", "pid", "cgroup"]
+        ["mnt", "net/proc/7/ns/net", "uts/proc/7/ns/uts", "pid", "cgroup"]
     );
-    assert_eq!(namespaces_of(Node, Node, Node).unwrap(), ["mount", "cgroup"]);
+    assert_eq!(namespaces_of(Node, Node, Node).unwrap(), ["mnt", "cgroup"]);
     assert!(namespaces_of(Pod, Target, Pod).unwrap_err().to_string().contains("target_id"));
 }
 

@@ -115,11 +115,9 @@ fn group_id(group: &str, accounts: &Accounts) -> Result<u32, PlanError> {
     let field = "linux.security_context.run_as_group";
     match id(group, field)? {
         Some(gid) => Ok(gid),
-        None => {
-            accounts.groups().find(|(name, ..)| *name == group).map(|(_, gid, _)| gid).ok_or_else(|| {
-                PlanError::invalid(field, format!("{group:?} is not in the image's /etc/group; use a number"))
-            })
-        }
+        None => accounts.groups().find(|(name, ..)| *name == group).map(|(_, gid, _)| gid).ok_or_else(|| {
+            PlanError::invalid(field, format!("{group:?} is not in the image's /etc/group; use a number"))
+        }),
     }
 }
 
@@ -131,7 +129,8 @@ fn groups(
 ) -> Result<Vec<u32>, PlanError> {
     let mut groups = vec![gid];
     if context.supplemental_groups_policy() == SupplementalGroupsPolicy::Merge && !name.is_empty() {
-        let of_user = accounts.groups().filter(|(.., members)| members.split(',').any(|member| member == name));
+        let of_user =
+            accounts.groups().filter(|(.., members)| members.split(',').any(|member| member == name));
         groups.extend(of_user.map(|(_, gid, _)| gid));
     }
     for group in &context.supplemental_groups {
@@ -168,14 +167,25 @@ mod tests {
 
     #[test]
     fn users() {
-        type Case = (&'static str, LinuxContainerSecurityContext, &'static str, (u32, u32, Vec<u32>, &'static str));
+        type Case =
+            (&'static str, LinuxContainerSecurityContext, &'static str, (u32, u32, Vec<u32>, &'static str));
         let cases: Vec<Case> = vec![
             ("nothing is root", context(|_| ()), "", (0, 0, vec![0], "/root")),
             ("image name", context(|_| ()), "alice", (1000, 1001, vec![1001, 50, 70], "/home/alice")),
             ("image pair", context(|_| ()), "1000:staff", (1000, 50, vec![50, 70], "/home/alice")),
             ("image ids nobody knows", context(|_| ()), "7:8", (7, 8, vec![8], "/")),
-            ("uid over image", context(|c| c.run_as_user = value(1000)), "root", (1000, 1001, vec![1001, 50, 70], "/home/alice")),
-            ("unknown uid has group 0", context(|c| c.run_as_user = value(4242)), "alice", (4242, 0, vec![0], "/")),
+            (
+                "uid over image",
+                context(|c| c.run_as_user = value(1000)),
+                "root",
+                (1000, 1001, vec![1001, 50, 70], "/home/alice"),
+            ),
+            (
+                "unknown uid has group 0",
+                context(|c| c.run_as_user = value(4242)),
+                "alice",
+                (4242, 0, vec![0], "/"),
+            ),
             (
                 "name over uid, with group",
                 context(|c| {
