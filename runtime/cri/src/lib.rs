@@ -8,6 +8,7 @@ mod error;
 mod host;
 mod layers;
 mod lifecycle;
+pub mod monitor;
 mod plan;
 mod record;
 pub mod seccomp;
