@@ -24,7 +24,6 @@ pub struct Node {
     registry: Registry,
     programs: PathBuf,
     folder: PathBuf,
-    starts: u32,
     machine: Machine,
 }
 
@@ -51,7 +50,7 @@ impl Node {
         }
         fs::create_dir_all(folder.join("manifests"))?;
         let programs = programs::debug()?;
-        Ok(Node { process: None, registry, programs, folder, starts: 0, machine })
+        Ok(Node { process: None, registry, programs, folder, machine })
     }
 
     /// Its machine.
@@ -85,23 +84,13 @@ impl Node {
         self.wait_ready()
     }
 
-    /// Starts `cleat up` that kills itself at a crash point, and waits for that. False: it was not reached within
-    /// `seconds`, and the node still runs.
-    pub fn crash_at(&mut self, point: &str, seconds: u64) -> Result<bool> {
-        self.start_with(|command| {
-            command.env("CLEAT_CRASH_AT", point);
-        })?;
-        let process = self.process.as_mut().context("not started")?;
-        let crashed = process.wait(seconds).is_ok();
-        if crashed {
-            self.process = None;
-        }
-        Ok(crashed)
+    /// Whether `cleat` runs.
+    pub fn is_running(&mut self) -> bool {
+        self.process.as_mut().is_some_and(Process::is_running)
     }
 
     /// Starts `cleat up` with a changed command and does not wait.
     pub fn start_with(&mut self, change: impl FnOnce(&mut Command)) -> Result<()> {
-        self.starts += 1;
         let log = fs::File::options().create(true).append(true).open(self.log_path())?;
         let mut command = self.machine.command(self.programs.join("cleat"));
         command.args(["--log", "info", "up", "--standalone", "--manifests"]).arg(self.manifests());
@@ -131,7 +120,9 @@ impl Node {
     /// `kill -9` of `cleat`, nothing else.
     pub fn kill(&mut self) -> Result<()> {
         let mut process = self.process.take().context("the node is not started")?;
-        process.signal(Signal::KILL)?;
+        if process.is_running() {
+            process.signal(Signal::KILL)?;
+        }
         process.wait(10).map(drop)
     }
 
