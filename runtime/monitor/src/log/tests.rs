@@ -75,9 +75,13 @@ fn timestamps() {
 proptest! {
     #[test]
     fn any_bytes_split_anyhow_are_given_back(
-        chunks in prop::collection::vec(
-            prop::collection::vec(prop_oneof![1 => Just(b'\n'), 20 => any::<u8>()], 0..9_000), 0..8)
+        // A chunk is made of runs of a byte, some of them longer than an entry.
+        runs in prop::collection::vec(
+            prop::collection::vec((prop_oneof![Just(b'\n'), any::<u8>()], prop_oneof![0..3_usize, 0..40_000_usize]), 0..4),
+            0..6)
     ) {
+        let fill = |(byte, length): &(u8, usize)| vec![*byte; if *byte == b'\n' { length % 8 } else { *length }];
+        let chunks: Vec<Vec<u8>> = runs.iter().map(|runs| runs.iter().flat_map(fill).collect()).collect();
         let slices: Vec<&[u8]> = chunks.iter().map(Vec::as_slice).collect();
         let mut joined = Vec::new();
         for (tag, text) in entries(&slices) {
@@ -93,7 +97,7 @@ proptest! {
     }
 
     #[test]
-    fn days_follow_each_other(day in -200_000_i64..200_000) {
+    fn days_follow_each_other(day in -100_000_i64..100_000) {
         let (today, tomorrow) = (timestamp(day * 86_400_000_000_000), timestamp((day + 1) * 86_400_000_000_000));
         let date = |text: &str| text.rsplit_once("T").map(|(date, _)| date.to_owned());
         let number = |text: &str| {

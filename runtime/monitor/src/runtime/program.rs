@@ -141,7 +141,8 @@ fn receive(console: &OwnedFd) -> io::Result<OwnedFd> {
 /// The last entry of level `error` or above in a log of JSON lines.
 fn last_error(log: &str) -> Option<String> {
     let entries = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let mut errors = entries.filter(|entry| matches!(entry["level"].as_str(), Some("error" | "fatal" | "panic")));
+    let mut errors =
+        entries.filter(|entry| matches!(entry["level"].as_str(), Some("error" | "fatal" | "panic")));
     errors.next_back().and_then(|entry| entry["msg"].as_str().map(str::to_owned))
 }
 
