@@ -1,0 +1,230 @@
+//! A CRI server on a throw-away machine: ours or containerd, and what it costs there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use hyper_util::rt::TokioIo;
+use lab::debian::Debian;
+use lab::image::{Image, Tree};
+use lab::{Machine, Process, Registry, demo};
+use proto_cri::image_service_client::ImageServiceClient;
+use proto_cri::runtime_service_client::RuntimeServiceClient;
+use proto_cri::{ImageSpec, PullImageRequest, StatusRequest};
+use serde_json::json;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint};
+
+use super::pod::WORKLOAD;
+
+/// What every container runs.
+pub(crate) const IMAGE: &str = "registry.test/busybox:1";
+const PAUSE: &str = "registry.test/pause:1";
+const CONFLIST: &str = r#"{"cniVersion": "1.0.0", "name": "bench", "plugins": [
+  {"type": "bridge", "bridge": "bench0", "isGateway": true, "ipMasq": true, "hairpinMode": true,
+   "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.99.0.0/16"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
+  {"type": "portmap", "capabilities": {"portMappings": true}}]}"#;
+/// What Debian's containerd runs for a pod; all from its packages.
+const CONTAINERD: [&str; 7] = [
+    "/usr/bin/containerd",
+    "/usr/bin/containerd-shim-runc-v2",
+    "/usr/sbin/runc",
+    "/usr/lib/cni/loopback",
+    "/usr/lib/cni/bridge",
+    "/usr/lib/cni/host-local",
+    "/usr/lib/cni/portmap",
+];
+
+/// A server, answering, with the benchmark's images.
+pub(crate) struct Server {
+    name: &'static str,
+    runtime: RuntimeServiceClient<Channel>,
+    binaries: Vec<PathBuf>,
+    daemon: Process,
+    machine: Machine,
+}
+
+impl Server {
+    /// `cleat cri` from a folder of built programs.
+    pub(crate) async fn ours(programs: &Path) -> Result<Server> {
+        let machine = prepared()?;
+        let folder = machine.folder().to_path_buf();
+        let mut command = machine.command(programs.join("cleat"));
+        command.arg("cri").arg("--data-dir").arg(folder.join("data"));
+        command.arg("--registry-config").arg(folder.join("certs.d"));
+        command.arg("--cni-conf-dir").arg(folder.join("net.d"));
+        let binaries = ["cleat", "cleat-monitor", "cleat-cni"].map(|program| programs.join(program)).to_vec();
+        Server::start("cleat", machine, command, "data/run/cri.sock", binaries).await
+    }
+
+    /// Debian's containerd with runc and the CNI project's plugins.
+    pub(crate) async fn containerd() -> Result<Server> {
+        for program in CONTAINERD {
+            let missing = "install the Debian packages containerd, runc and containernetworking-plugins";
+            fs::metadata(program).with_context(|| format!("{program} is not there: {missing}"))?;
+        }
+        let machine = prepared()?;
+        let folder = machine.folder().to_path_buf();
+        let at = |name: &str| folder.join(name).display().to_string();
+        let cri = "[plugins.\"io.containerd.grpc.v1.cri\"";
+        let config = format!(
+            "version = 2\nroot = {:?}\nstate = {:?}\n[grpc]\naddress = {:?}\n\
+             {cri}]\nsandbox_image = {PAUSE:?}\nrestrict_oom_score_adj = true\ndisable_apparmor = true\n\
+             {cri}.cni]\nbin_dir = \"/usr/lib/cni\"\nconf_dir = {:?}\n\
+             {cri}.registry]\nconfig_path = {:?}\n",
+            at("data"),
+            at("state"),
+            at("containerd.sock"),
+            at("net.d"),
+            at("certs.d"),
+        );
+        fs::write(folder.join("config.toml"), config)?;
+        let mut command = machine.command("containerd");
+        command.arg("--config").arg(folder.join("config.toml"));
+        let binaries = CONTAINERD.map(PathBuf::from).to_vec();
+        let server = Server::start("containerd", machine, command, "containerd.sock", binaries).await?;
+        server.pull(PAUSE).await?;
+        Ok(server)
+    }
+
+    async fn start(
+        name: &'static str,
+        machine: Machine,
+        mut command: Command,
+        socket: &str,
+        binaries: Vec<PathBuf>,
+    ) -> Result<Server> {
+        let log = machine.folder().join("log");
+        let file = fs::File::create(&log)?;
+        let daemon = machine.spawn({
+            command.stdout(file.try_clone()?).stderr(file);
+            command
+        })?;
+        let channel = connect(&machine.folder().join(socket)).await;
+        let told = || format!("{name}: {}", fs::read_to_string(&log).unwrap_or_default());
+        let runtime = RuntimeServiceClient::new(channel.with_context(told)?);
+        let server = Server { name, runtime, binaries, daemon, machine };
+        server.pull(IMAGE).await.with_context(told)?;
+        Ok(server)
+    }
+
+    async fn pull(&self, image: &str) -> Result<()> {
+        let socket = match self.name {
+            "cleat" => "data/run/cri.sock",
+            _ => "containerd.sock",
+        };
+        let mut images = ImageServiceClient::new(connect(&self.machine.folder().join(socket)).await?);
+        let image = Some(ImageSpec { image: image.to_owned(), ..Default::default() });
+        images.pull_image(PullImageRequest { image, ..Default::default() }).await.context("PullImage")?;
+        Ok(())
+    }
+
+    /// `cleat` or `containerd`.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// A client.
+    pub(crate) fn runtime(&self) -> RuntimeServiceClient<Channel> {
+        self.runtime.clone()
+    }
+
+    /// The programs that take part.
+    pub(crate) fn binaries(&self) -> Vec<PathBuf> {
+        self.binaries.clone()
+    }
+
+    /// CPU time of everything on the machine so far, ended processes included.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        for cgroup in self.machine.cgroups() {
+            if let Ok(text) = fs::read_to_string(cgroup.join("cpuacct.usage")) {
+                return Ok(Duration::from_nanos(text.trim().parse()?));
+            }
+        }
+        for cgroup in self.machine.cgroups() {
+            let text = fs::read_to_string(cgroup.join("cpu.stat")).unwrap_or_default();
+            if let Some(usec) = text.lines().find_map(|line| line.strip_prefix("usage_usec ")) {
+                return Ok(Duration::from_micros(usec.parse()?));
+            }
+        }
+        anyhow::bail!("no cgroup of the machine accounts for CPU time")
+    }
+
+    /// Proportional set size of the daemon in kB.
+    pub(crate) fn daemon_kb(&self) -> Result<u64> {
+        pss(self.daemon.pid()).context("the daemon is gone")
+    }
+
+    /// Proportional set size of all processes that exist for the pods, without their workload, in kB.
+    pub(crate) fn pods_kb(&self) -> Result<u64> {
+        let others = self.machine.processes().into_iter().filter(|pid| *pid != self.daemon.pid());
+        let runtimes =
+            others.filter(|pid| !matches!(command_line(*pid), Some(line) if is_not_runtime(&line)));
+        Ok(runtimes.filter_map(pss).sum())
+    }
+}
+
+/// The workload, and the idle `sleep` of the machine's first process.
+fn is_not_runtime(line: &str) -> bool {
+    line == WORKLOAD.join(" ") || line == "sleep 3600"
+}
+
+/// A machine with a registry that holds the images, its configuration, and a CNI configuration list.
+fn prepared() -> Result<Machine> {
+    let machine = Machine::new()?;
+    let registry = Registry::start(&machine)?;
+    let debian = Debian::open()?;
+    let mut pause = Tree::default();
+    pause.file("pause", 0o755, fs::read(debian.package("catatonit")?.join("usr/bin/catatonit"))?);
+    registry.push("pause", "1", &Image::new(&[&pause], &json!({ "Entrypoint": ["/pause", "-P"] }))?);
+    let path = "PATH=/usr/bin:/bin";
+    registry.push(
+        "busybox",
+        "1",
+        &Image::new(&[&demo::base(&debian)?], &json!({ "Cmd": ["sh"], "Env": [path] }))?,
+    );
+    let certs = machine.folder().join("certs.d/registry.test");
+    fs::create_dir_all(&certs)?;
+    let host = format!("[host.\"http://{}\"]\ncapabilities = [\"pull\", \"resolve\"]\n", registry.address());
+    fs::write(certs.join("hosts.toml"), host)?;
+    let net = machine.folder().join("net.d");
+    fs::create_dir_all(&net)?;
+    fs::write(net.join("10-bench.conflist"), CONFLIST)?;
+    Ok(machine)
+}
+
+/// Connects when the server answers, at most 30 s later.
+async fn connect(socket: &Path) -> Result<Channel> {
+    let mut last = None;
+    for _ in 0..300 {
+        let path = socket.to_path_buf();
+        let connector = tower::service_fn(move |_| {
+            let path = path.clone();
+            async move { anyhow::Ok(TokioIo::new(UnixStream::connect(path).await?)) }
+        });
+        match Endpoint::from_static("http://cri").connect_with_connector(connector).await {
+            Ok(channel) => {
+                match RuntimeServiceClient::new(channel.clone()).status(StatusRequest::default()).await {
+                    Ok(_) => return Ok(channel),
+                    Err(status) => last = Some(anyhow::Error::new(status)),
+                }
+            }
+            Err(error) => last = Some(anyhow::Error::new(error)),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Err(last.context("never tried")?).with_context(|| format!("{} does not answer", socket.display()))
+}
+
+fn pss(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
+}
+
+fn command_line(pid: u32) -> Option<String> {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    Some(String::from_utf8_lossy(&bytes).replace('\0', " ").trim().to_owned())
+}
