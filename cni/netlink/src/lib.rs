@@ -8,7 +8,10 @@
 //! | [`netns`] | none: threads in other network namespaces |
 #![forbid(unsafe_code)]
 
+mod attr;
+pub mod conntrack;
 pub mod netns;
+pub mod nft;
 pub mod route;
 mod socket;
 
