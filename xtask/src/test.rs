@@ -32,7 +32,10 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         ["--quick"] => true,
         other => bail!("unknown arguments {other:?}; `cargo xtask test [--quick]`"),
     };
-    let mut lanes = vec![
+    let root = !quick && cargo::is_root();
+    // Before all else: unit tests compare with some of the peers too.
+    let mut lanes = if root { vec![lane("peers", install)] } else { Vec::new() };
+    lanes.extend([
         lane("format", || cargo::run(&mut cargo(&["fmt", "--all", "--check"]))),
         lane("tidy", crate::tidy::run),
         lane("build", || cargo::run(&mut cargo(&["build", "--workspace", "--bins"]))),
@@ -40,25 +43,19 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
             cargo::run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
         }),
         lane("unit", || {
-            cargo::run(&mut cargo(&["test", "--workspace", "--no-fail-fast", "--exclude", "node-tests"]))
+            let others = ["--exclude", "lab", "--exclude", "node-tests"];
+            cargo::run(cargo(&["test", "--workspace", "--no-fail-fast"]).args(others))
         }),
-    ];
-    if !quick {
-        lanes.extend(end_to_end());
+    ]);
+    if root {
+        lanes.push(lane("node", || {
+            let tests = ["test", "-p", "lab", "-p", "node-tests", "--no-fail-fast"];
+            cargo::run(cargo(&tests).args(["--", "--test-threads", "4"]))
+        }));
+    } else if !quick {
+        lanes.push(not_checked("node", "needs root: run it again as root"));
     }
     summary(&lanes)
-}
-
-/// The lanes that need root and the peers.
-fn end_to_end() -> Vec<Lane> {
-    if !cargo::is_root() {
-        return vec![not_checked("node", "needs root: run it again as root")];
-    }
-    let peers = lane("peers", install);
-    let node = lane("node", || {
-        cargo::run(&mut cargo(&["test", "-p", "node-tests", "--no-fail-fast", "--", "--test-threads", "4"]))
-    });
-    vec![peers, node]
 }
 
 /// Installs what is missing of [`PEERS`].

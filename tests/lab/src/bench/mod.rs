@@ -130,3 +130,22 @@ fn millis(time: Duration) -> f64 {
 fn count(number: usize) -> f64 {
     number as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The oracle first: what fails here with Debian's containerd is wrong in the benchmark.
+    #[test]
+    fn containerd_runs_a_pod_and_its_cost_is_seen() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let server = Server::containerd().await.unwrap();
+            let started = Pod::numbered(1).start(&server).await.unwrap();
+            assert!(server.daemon_kb().unwrap() > 1000);
+            assert!(server.pods_kb().unwrap() > 1000);
+            assert!(server.cpu().unwrap() > Duration::ZERO);
+            started.end(&server).await.unwrap();
+        });
+    }
+}
