@@ -7,6 +7,7 @@
 
 mod archive;
 mod digest;
+mod layer;
 mod manifest;
 mod platform;
 mod progress;
@@ -15,6 +16,7 @@ mod reference;
 mod registry;
 mod snapshot;
 mod store;
+mod unpack;
 
 pub use archive::LoadError;
 pub use digest::{Digest, DigestError, Hasher};
@@ -23,6 +25,7 @@ pub use platform::Platform;
 pub use progress::{Phase, Progress};
 pub use pull::{PullError, PullErrorKind};
 pub use reference::{DEFAULT_DOMAIN, Reference, ReferenceError};
-pub use registry::{Credentials, Patience, Registries};
+pub use registry::{Credentials, Patience, Registries, RegistryError};
 pub use snapshot::{Snapshot, Snapshots};
 pub use store::{Image, Store, StoreError, Usage, disk_use};
+pub use unpack::UnpackError;

@@ -1,34 +1,28 @@
-//! Registries: where to find them, how to be let in, and how to get content out of them.
+//! Registries: where to find them, how to be let in, and how to get content out of them
+//! (distribution-spec: pulling manifests, pulling blobs).
 
+mod auth;
+mod client;
+mod credentials;
+mod error;
+mod hosts;
+mod session;
+mod transfer;
+
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
-/// What lets one into a registry.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub enum Credentials {
-    /// User name and password.
-    Basic {
-        /// User.
-        username: String,
-        /// Password, or a token in its place.
-        password: String,
-    },
-    /// An OAuth2 refresh token, exchanged for access tokens.
-    IdentityToken(String),
-    /// A bearer token, sent as it is.
-    RegistryToken(String),
-}
+pub use credentials::Credentials;
+pub use error::RegistryError;
+pub(crate) use session::Session;
+pub(crate) use transfer::Sink;
 
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Credentials::Basic { .. } => "Basic(..)",
-            Credentials::IdentityToken(_) => "IdentityToken(..)",
-            Credentials::RegistryToken(_) => "RegistryToken(..)",
-        })
-    }
-}
+use client::HttpClient;
+use hosts::Tls;
+
+use crate::reference::Reference;
 
 /// How long to wait, and how often to try again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +31,7 @@ pub struct Patience {
     pub connect: Duration,
     /// For the next byte.
     pub stall: Duration,
-    /// Attempts in all.
+    /// Attempts in a row that bring nothing.
     pub attempts: u32,
     /// Before the second attempt; doubled before each further one.
     pub pause: Duration,
@@ -63,17 +57,54 @@ struct Shared {
     certs_d: Vec<PathBuf>,
     docker_config: Option<PathBuf>,
     patience: Patience,
+    clients: Mutex<HashMap<ClientKey, HttpClient>>,
 }
+
+/// A client serves as long as its certificates' files do not change.
+type ClientKey = (Tls, Vec<Option<SystemTime>>);
 
 impl Registries {
     /// Registries configured as containerd's are by `<certs_d>/<host>/hosts.toml` (of several directories the first
-    /// that has the host counts), with credentials from docker's `config.json`. What is absent is no error.
+    /// that has the host counts), with credentials from docker's `config.json`. What is absent is no error: a registry
+    /// is asked by https then, and one on this machine (`localhost`, `127.0.0.1`) by http.
     pub fn new(certs_d: Vec<PathBuf>, docker_config: Option<PathBuf>) -> Registries {
         Registries::patient(certs_d, docker_config, Patience::default())
     }
 
     /// As [`Registries::new`], with other times.
     pub fn patient(certs_d: Vec<PathBuf>, docker_config: Option<PathBuf>, patience: Patience) -> Registries {
-        Registries(Arc::new(Shared { certs_d, docker_config, patience }))
+        Registries(Arc::new(Shared { certs_d, docker_config, patience, clients: Mutex::default() }))
+    }
+
+    /// A conversation about one image.
+    pub(crate) async fn session(
+        &self,
+        reference: &Reference,
+        credentials: Option<Credentials>,
+    ) -> Result<Session, RegistryError> {
+        let credentials = match (credentials, &self.0.docker_config) {
+            (None, Some(config)) => credentials::find(config, reference).await?,
+            (given, _) => given,
+        };
+        let mut places = Vec::new();
+        for host in hosts::hosts(&self.0.certs_d, &reference.domain)? {
+            let client = self.client(&host.tls)?;
+            places.push((host, client));
+        }
+        Ok(Session::new(reference.clone(), credentials, places, self.0.patience))
+    }
+
+    fn client(&self, tls: &Tls) -> Result<HttpClient, RegistryError> {
+        let pair = tls.client.iter().flat_map(|(certificate, key)| key.iter().chain([certificate]));
+        let modified = |path: &PathBuf| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+        let key = (tls.clone(), tls.ca.iter().chain(pair).map(modified).collect());
+        let mut clients = self.0.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&key) {
+            return Ok(client.clone());
+        }
+        let client = client::client(tls, &self.0.patience)?;
+        clients.retain(|(other, _), _| other != tls);
+        clients.insert(key, client.clone());
+        Ok(client)
     }
 }

@@ -24,7 +24,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, broadcast};
@@ -33,11 +33,11 @@ use crate::digest::Digest;
 use crate::manifest::ImageConfig;
 use crate::platform::Platform;
 use crate::progress::Progress;
-use crate::pull::Joined;
+use crate::pull::{Joined, PullKey};
 use crate::reference::{Reference, is_id};
 pub use disk_use::{Usage, disk_use};
 
-const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 /// Layers fetched and unpacked at one time, over all pulls of this process.
 const TRANSFERS_MAX: usize = 3;
 /// Progress reports that a slow listener may lag behind.
@@ -137,8 +137,10 @@ pub struct Store(pub(crate) Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) root: PathBuf,
     cached: Mutex<Option<(Stamp, Arc<Index>)>>,
-    pub(crate) joined: Mutex<HashMap<String, Joined>>,
-    pub(crate) transfers: Arc<Semaphore>,
+    pub(crate) joined: Mutex<HashMap<PullKey, Joined>>,
+    pub(crate) transfers: Semaphore,
+    /// Layers that a pull of this process is at.
+    pub(crate) building: Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
     pub(crate) progress: broadcast::Sender<Progress>,
 }
 
@@ -158,7 +160,8 @@ impl Store {
             root: root.to_owned(),
             cached: Mutex::default(),
             joined: Mutex::default(),
-            transfers: Arc::new(Semaphore::new(TRANSFERS_MAX)),
+            transfers: Semaphore::new(TRANSFERS_MAX),
+            building: Mutex::default(),
             progress: broadcast::Sender::new(PROGRESS_BACKLOG),
         }));
         store.index()?;
@@ -252,6 +255,17 @@ impl Store {
 
     pub(crate) fn layer_record(&self, name: &str) -> Result<Option<LayerRecord>, StoreError> {
         disk::read_json(&self.0.root.join("layers").join(name).join("layer.json"))
+    }
+
+    /// The image with its size, which its layers' records tell.
+    pub(crate) fn sized(&self, image: Image) -> Result<Image, StoreError> {
+        let mut size = 0;
+        for chain_id in &image.layers {
+            let record = self.layer_record(layer_name(chain_id))?;
+            let record = record.filter(|record| record.chain_id == *chain_id);
+            size += record.ok_or_else(|| StoreError::NotFound(format!("layer {chain_id}")))?.bytes;
+        }
+        Ok(Image { size, ..image })
     }
 
     pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
