@@ -77,6 +77,14 @@ pub fn base(debian: &Debian) -> Result<Tree> {
     Ok(tree)
 }
 
+/// A pause image, for runtimes that need one: a static program that waits.
+pub fn pause(debian: &Debian) -> Result<Image> {
+    let catatonit = std::fs::read(debian.package("catatonit")?.join("usr/bin/catatonit"))?;
+    let mut tree = Tree::default();
+    tree.file("pause", 0o755, catatonit);
+    Image::new(&[&tree], &json!({ "Entrypoint": ["/pause", "-P"] }))
+}
+
 fn nginx(debian: &Debian, base: &Tree) -> Result<Image> {
     let mut tree = Tree::default();
     debian.program(&mut tree, "nginx", "usr/sbin/nginx")?;

@@ -16,6 +16,7 @@ pub mod http;
 pub mod image;
 pub mod machine;
 pub mod node;
+pub mod peer;
 pub mod programs;
 pub mod registry;
 pub mod snapshot;

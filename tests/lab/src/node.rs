@@ -42,11 +42,7 @@ impl Node {
         }
         let folder = machine.folder().to_path_buf();
         for host in MIRRORED {
-            let certs = folder.join("certs.d").join(host);
-            fs::create_dir_all(&certs)?;
-            let text =
-                format!("[host.\"http://{}\"]\ncapabilities = [\"pull\", \"resolve\"]\n", registry.address());
-            fs::write(certs.join("hosts.toml"), text)?;
+            registry.mirror(host, &folder.join("certs.d"))?;
         }
         fs::create_dir_all(folder.join("manifests"))?;
         let programs = programs::debug()?;
@@ -91,11 +87,19 @@ impl Node {
 
     /// Starts `cleat up` with a changed command and does not wait.
     pub fn start_with(&mut self, change: impl FnOnce(&mut Command)) -> Result<()> {
+        let certs = self.folder.join("certs.d");
+        self.start_as(&["up", "--standalone"], |command| {
+            command.arg("--registry-config").arg(certs);
+            change(command);
+        })
+    }
+
+    /// Starts another daemon with an agent in it, e.g. `agent`, and does not wait.
+    pub fn start_as(&mut self, daemon: &[&str], change: impl FnOnce(&mut Command)) -> Result<()> {
         let log = fs::File::options().create(true).append(true).open(self.log_path())?;
         let mut command = self.machine.command(self.programs.join("cleat"));
-        command.args(["--log", "info", "up", "--standalone", "--manifests"]).arg(self.manifests());
-        command.arg("--data-dir").arg(self.data()).arg("--registry-config").arg(self.folder.join("certs.d"));
-        command.stdout(log.try_clone()?).stderr(log);
+        command.args(["--log", "info"]).args(daemon).arg("--manifests").arg(self.manifests());
+        command.arg("--data-dir").arg(self.data()).stdout(log.try_clone()?).stderr(log);
         change(&mut command);
         self.process = Some(self.machine.spawn(command)?);
         Ok(())

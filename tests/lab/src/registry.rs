@@ -1,8 +1,10 @@
 //! Registries on a machine's loopback: one of our own that can be told to misbehave, and Debian's docker-registry.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -65,6 +67,14 @@ impl Registry {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Writes the configuration (`hosts.toml`) by which a runtime takes the images of `host` from here.
+    pub fn mirror(&self, host: &str, certs: &Path) -> Result<()> {
+        let folder = certs.join(host);
+        fs::create_dir_all(&folder)?;
+        let text = format!("[host.\"http://{}\"]\ncapabilities = [\"pull\", \"resolve\"]\n", self.address);
+        fs::write(folder.join("hosts.toml"), text).with_context(|| folder.display().to_string())
     }
 
     /// Puts an image under `repository:tag`.
@@ -209,8 +219,8 @@ pub fn docker_registry(machine: &Machine, port: u16, images: &[(&str, &Image)]) 
         "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:{port}\n",
         folder.display()
     );
-    std::fs::write(&config, text)?;
-    let log = std::fs::File::create(folder.join("log"))?;
+    fs::write(&config, text)?;
+    let log = fs::File::create(folder.join("log"))?;
     let mut command = machine.command("docker-registry");
     command.arg("serve").arg(&config).stdout(log.try_clone()?).stderr(log);
     let process = machine.spawn(command).context("the Debian package docker-registry is needed")?;

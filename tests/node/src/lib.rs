@@ -11,6 +11,8 @@ mod commands;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod interop;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod pods;

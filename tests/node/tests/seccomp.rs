@@ -9,13 +9,14 @@ use rustix::net::{AddressFamily, SocketType, socket};
 
 /// Runs `work` under the default profile, in a thread that takes the filter with it.
 fn confined<T: Send + 'static>(capabilities: Capabilities, work: impl FnOnce() -> T + Send + 'static) -> T {
-    let program = oci::seccomp::compile(&cri::seccomp::default_profile(&capabilities)).unwrap();
+    let program =
+        oci::seccomp::compile(&cri::seccomp::default_profile(&capabilities)).expect("the profile compiles");
     assert!(program.instructions.len() < 1000, "{} instructions", program.instructions.len());
     let thread = std::thread::spawn(move || {
-        linux::seccomp::load(&program.instructions, program.flags).unwrap();
+        linux::seccomp::load(&program.instructions, program.flags).expect("the filter loads");
         work()
     });
-    thread.join().unwrap()
+    thread.join().expect("the confined thread panicked")
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use hyper_util::rt::TokioIo;
 use lab::debian::Debian;
-use lab::image::{Image, Tree};
-use lab::{Machine, Process, Registry, demo};
+use lab::image::Image;
+use lab::{Machine, Process, Registry, demo, peer};
 use proto_cri::image_service_client::ImageServiceClient;
 use proto_cri::runtime_service_client::RuntimeServiceClient;
 use proto_cri::{ImageSpec, PullImageRequest, StatusRequest};
@@ -26,17 +26,6 @@ const CONFLIST: &str = r#"{"cniVersion": "1.0.0", "name": "bench", "plugins": [
   {"type": "bridge", "bridge": "bench0", "isGateway": true, "ipMasq": true, "hairpinMode": true,
    "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.99.0.0/16"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
   {"type": "portmap", "capabilities": {"portMappings": true}}]}"#;
-/// What Debian's containerd runs for a pod; all from its packages.
-const CONTAINERD: [&str; 7] = [
-    "/usr/bin/containerd",
-    "/usr/bin/containerd-shim-runc-v2",
-    "/usr/sbin/runc",
-    "/usr/lib/cni/loopback",
-    "/usr/lib/cni/bridge",
-    "/usr/lib/cni/host-local",
-    "/usr/lib/cni/portmap",
-];
-
 /// A server, answering, with the benchmark's images.
 pub(crate) struct Server {
     name: &'static str,
@@ -61,29 +50,9 @@ impl Server {
 
     /// Debian's containerd with runc and the CNI project's plugins.
     pub(crate) async fn containerd() -> Result<Server> {
-        for program in CONTAINERD {
-            let missing = "install the Debian packages containerd, runc and containernetworking-plugins";
-            fs::metadata(program).with_context(|| format!("{program} is not there: {missing}"))?;
-        }
         let machine = prepared()?;
-        let folder = machine.folder().to_path_buf();
-        let at = |name: &str| folder.join(name).display().to_string();
-        let cri = "[plugins.\"io.containerd.grpc.v1.cri\"";
-        let config = format!(
-            "version = 2\nroot = {:?}\nstate = {:?}\n[grpc]\naddress = {:?}\n\
-             {cri}]\nsandbox_image = {PAUSE:?}\nrestrict_oom_score_adj = true\ndisable_apparmor = true\n\
-             {cri}.cni]\nbin_dir = \"/usr/lib/cni\"\nconf_dir = {:?}\n\
-             {cri}.registry]\nconfig_path = {:?}\n",
-            at("data"),
-            at("state"),
-            at("containerd.sock"),
-            at("net.d"),
-            at("certs.d"),
-        );
-        fs::write(folder.join("config.toml"), config)?;
-        let mut command = machine.command("containerd");
-        command.arg("--config").arg(folder.join("config.toml"));
-        let binaries = CONTAINERD.map(PathBuf::from).to_vec();
+        let command = peer::containerd(&machine, PAUSE)?;
+        let binaries = peer::CONTAINERD.map(PathBuf::from).to_vec();
         let server = Server::start("containerd", machine, command, "containerd.sock", binaries).await?;
         server.pull(PAUSE).await?;
         Ok(server)
@@ -176,19 +145,14 @@ fn prepared() -> Result<Machine> {
     let machine = Machine::new()?;
     let registry = Registry::start(&machine)?;
     let debian = Debian::open()?;
-    let mut pause = Tree::default();
-    pause.file("pause", 0o755, fs::read(debian.package("catatonit")?.join("usr/bin/catatonit"))?);
-    registry.push("pause", "1", &Image::new(&[&pause], &json!({ "Entrypoint": ["/pause", "-P"] }))?);
+    registry.push("pause", "1", &demo::pause(&debian)?);
     let path = "PATH=/usr/bin:/bin";
     registry.push(
         "busybox",
         "1",
         &Image::new(&[&demo::base(&debian)?], &json!({ "Cmd": ["sh"], "Env": [path] }))?,
     );
-    let certs = machine.folder().join("certs.d/registry.test");
-    fs::create_dir_all(&certs)?;
-    let host = format!("[host.\"http://{}\"]\ncapabilities = [\"pull\", \"resolve\"]\n", registry.address());
-    fs::write(certs.join("hosts.toml"), host)?;
+    registry.mirror("registry.test", &machine.folder().join("certs.d"))?;
     let net = machine.folder().join("net.d");
     fs::create_dir_all(&net)?;
     fs::write(net.join("10-bench.conflist"), CONFLIST)?;
