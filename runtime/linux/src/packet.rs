@@ -25,7 +25,7 @@ pub fn listen(dir: &Path, name: &str) -> io::Result<OwnedFd> {
     let bound = rustix::net::bind(&socket, &address(dir.as_fd(), name)?);
     rustix::process::umask(umask);
     bound?;
-    rustix::net::listen(&socket, 128)?;
+    rustix::net::listen(&socket, 1024)?;
     Ok(socket)
 }
 

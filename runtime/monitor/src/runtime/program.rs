@@ -89,7 +89,7 @@ impl Files {
                 let name = self.console.file_name().unwrap_or_default();
                 let path = format!("/proc/{}/fd/{}", std::process::id(), console.0.as_raw_fd());
                 command.arg("--console-socket").arg(Path::new(&path).join(name));
-                Some(console.1)
+                Some(console)
             }
         };
         command.arg(id);
@@ -97,7 +97,7 @@ impl Files {
         let pid = fs::read_to_string(&self.pid).map_err(|error| internal(id, &error))?;
         let pid = pid.trim().parse().map_err(|error| internal(id, &error))?;
         let terminal =
-            console.map(|console| receive(&console)).transpose().map_err(|error| internal(id, &error))?;
+            console.map(|(_, socket)| receive(&socket)).transpose().map_err(|error| internal(id, &error))?;
         Ok(Made { pid, terminal })
     }
 

@@ -238,8 +238,15 @@ impl Pod {
 
 /// A process with all of root's usual capabilities.
 pub(crate) fn process(arguments: &[&str], terminal: bool) -> Value {
-    let capabilities =
-        json!(["CAP_KILL", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_SETUID", "CAP_SETGID", "CAP_NET_ADMIN"]);
+    let capabilities = json!([
+        "CAP_KILL",
+        "CAP_CHOWN",
+        "CAP_DAC_OVERRIDE",
+        "CAP_SETUID",
+        "CAP_SETGID",
+        "CAP_NET_ADMIN",
+        "CAP_SYS_PTRACE"
+    ]);
     json!({
         "terminal": terminal,
         "user": {"uid": 0, "gid": 0},
@@ -316,8 +323,8 @@ fn busybox(root: &Path) {
     }
     fs::copy("/usr/bin/busybox", root.join("bin/busybox")).expect("Debian's busybox-static is installed");
     for name in [
-        "sh", "cat", "echo", "sleep", "nc", "ps", "tty", "stty", "head", "dd", "kill", "hostname", "tail",
-        "setsid",
+        "sh", "cat", "ls", "echo", "sleep", "nc", "ps", "tty", "stty", "head", "dd", "kill", "hostname",
+        "tail", "setsid",
     ] {
         symlink("busybox", root.join("bin").join(name)).unwrap();
     }
