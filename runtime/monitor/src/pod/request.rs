@@ -236,7 +236,7 @@ impl Pod {
         if found.busy { Err(found.wrong("another request is changing it, try again")) } else { Ok(found) }
     }
 
-    fn status(&self) -> Status {
+    pub(super) fn status(&self) -> Status {
         let told = |container: &Container| match container.phase {
             Phase::Created { pid, .. } => Some(ContainerStatus::Created { pid }),
             Phase::Running { pid, started_at, .. } => Some(ContainerStatus::Running { pid, started_at }),
