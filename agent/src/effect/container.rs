@@ -1,0 +1,215 @@
+//! Containers.
+
+use std::time::Duration;
+
+use agent_core::env::{self, Facts};
+use agent_core::pod;
+use k8s_openapi::api::core::v1::Container as Spec;
+use proto_cri as cri;
+use tonic::Code;
+
+use super::sandbox::gone_is_done;
+use super::{EffectFailed, Effects, Order, chain};
+use crate::cri::{CALL, within};
+use crate::translate::{self, ContainerParts};
+use crate::volume::{self, ContainerMounts, PodDir};
+
+const CONFIG: &str = "CreateContainerConfigError";
+const CREATE: &str = "CreateContainerError";
+const RUN: &str = "RunContainerError";
+
+impl Effects {
+    fn spec<'a>(order: &'a Order, name: &str) -> Result<&'a Spec, EffectFailed> {
+        let text = || format!("container {name} is not in the pod");
+        pod::container(&order.pod, name).ok_or_else(|| EffectFailed::new(CONFIG, text()))
+    }
+
+    pub(super) async fn create_container(
+        &self,
+        order: &Order,
+        name: &str,
+        sandbox: &str,
+        (attempt, crashes): (u32, u32),
+        image: &str,
+    ) -> Result<(), EffectFailed> {
+        let result = self.try_create(order, name, sandbox, (attempt, crashes), image).await;
+        match &result {
+            Ok(()) => self.event(order, false, "Created", &format!("Created container: {name}"), Some(name)),
+            Err(failed) => {
+                self.event(order, true, "Failed", &format!("Error: {}", failed.message), Some(name))
+            }
+        }
+        linux::crash::point("agent.container.made");
+        result
+    }
+
+    async fn try_create(
+        &self,
+        order: &Order,
+        name: &str,
+        sandbox: &str,
+        (attempt, crashes): (u32, u32),
+        image: &str,
+    ) -> Result<(), EffectFailed> {
+        let spec = Self::spec(order, name)?;
+        let pod_ips = self.addresses(order);
+        let facts = Facts { pod: &order.pod, uid: &order.uid, pod_ips: &pod_ips, node: &order.node };
+        let environment =
+            env::variables(&facts, spec).map_err(|problem| EffectFailed::new(CONFIG, problem.to_string()))?;
+        self.refuse_root(order, spec, image).await?;
+        let mounts =
+            mounts(self.dir(&order.uid), order, spec, attempt, pod_ips.clone(), environment.clone()).await?;
+        let parts = ContainerParts {
+            sandbox: self.sandbox_parts(order, order.sandbox_attempt),
+            attempt,
+            crashes,
+            image: image.to_owned(),
+            environment,
+            mounts,
+            node_memory_bytes: order.node.memory_bytes,
+        };
+        let logs = self.log_dir(&order.pod, &order.uid).join(name);
+        super::blocking(CREATE, move || std::fs::create_dir_all(&logs)).await?;
+        let request = cri::CreateContainerRequest {
+            pod_sandbox_id: sandbox.to_owned(),
+            config: Some(translate::container(&order.pod, spec, &parts)),
+            sandbox_config: Some(translate::sandbox(&order.pod, &parts.sandbox)),
+        };
+        match within(CALL, self.cri.runtime.clone().create_container(request)).await {
+            Ok(_) => Ok(()),
+            Err(status) => Err(EffectFailed {
+                image_gone: status.code() == Code::NotFound,
+                ..EffectFailed::new(CREATE, status.message())
+            }),
+        }
+    }
+
+    /// The pod's addresses as the downward API tells them.
+    fn addresses(&self, order: &Order) -> Vec<String> {
+        let ips = if pod::host_network(&order.pod) { &order.node.ips } else { &order.pod_ips };
+        ips.iter().map(ToString::to_string).collect()
+    }
+
+    /// `runAsNonRoot`: the user must be known not to be root before the container is made.
+    async fn refuse_root(&self, order: &Order, spec: &Spec, image: &str) -> Result<(), EffectFailed> {
+        let own = spec.security_context.as_ref();
+        let of_pod = pod::spec(&order.pod).security_context.as_ref();
+        let wanted = own.and_then(|s| s.run_as_non_root).or(of_pod.and_then(|s| s.run_as_non_root));
+        if wanted != Some(true) {
+            return Ok(());
+        }
+        let refused = |text: &str| Err(EffectFailed::new(CONFIG, text));
+        match own.and_then(|s| s.run_as_user).or(of_pod.and_then(|s| s.run_as_user)) {
+            Some(0) => return refused("container's runAsUser breaks non-root policy"),
+            Some(_) => return Ok(()),
+            None => {}
+        }
+        let request = cri::ImageStatusRequest {
+            image: Some(cri::ImageSpec { image: image.to_owned(), ..Default::default() }),
+            verbose: false,
+        };
+        let status = within(CALL, self.cri.images.clone().image_status(request)).await;
+        let found = status.map_err(|status| EffectFailed::new("ImageInspectError", status.message()))?.image;
+        match found {
+            Some(image) if image.uid.is_some_and(|uid| uid.value == 0) => {
+                refused("container has runAsNonRoot and image will run as root")
+            }
+            Some(image) if image.uid.is_none() && !image.username.is_empty() => refused(&format!(
+                "container has runAsNonRoot and image has non-numeric user ({}), cannot verify user is non-root",
+                image.username
+            )),
+            Some(image) if image.uid.is_none() => {
+                refused("container has runAsNonRoot and image will run as root")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) async fn start_container(
+        &self,
+        order: &Order,
+        name: &str,
+        id: &str,
+    ) -> Result<(), EffectFailed> {
+        let request = cri::StartContainerRequest { container_id: id.to_owned() };
+        let result = within(CALL, self.cri.runtime.clone().start_container(request)).await;
+        linux::crash::point("agent.container.started");
+        match result {
+            Ok(_) => {
+                self.event(order, false, "Started", &format!("Started container {name}"), Some(name));
+                Ok(())
+            }
+            Err(status) => {
+                self.event(order, true, "Failed", &format!("Error: {}", status.message()), Some(name));
+                Err(EffectFailed::new(RUN, status.message()))
+            }
+        }
+    }
+
+    pub(super) async fn stop_container(
+        &self,
+        order: &Order,
+        name: &str,
+        id: &str,
+        grace_seconds: i64,
+        reason: &str,
+    ) -> Result<(), EffectFailed> {
+        let text =
+            if reason == "Stopping container" { format!("{reason} {name}") } else { reason.to_owned() };
+        self.event(order, false, "Killing", &text, Some(name));
+        linux::crash::point("agent.container.stopping");
+        let request = cri::StopContainerRequest { container_id: id.to_owned(), timeout: grace_seconds };
+        let limit = CALL + Duration::from_secs(grace_seconds.unsigned_abs());
+        let result = within(limit, self.cri.runtime.clone().stop_container(request)).await;
+        linux::crash::point("agent.container.stopped");
+        gone_is_done(result).map_err(|status| EffectFailed::new("FailedKillPod", status.message()))
+    }
+
+    pub(super) async fn remove_container(
+        &self,
+        order: &Order,
+        name: &str,
+        id: &str,
+    ) -> Result<(), EffectFailed> {
+        let request = cri::ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
+        let status = within(CALL, self.cri.runtime.clone().container_status(request)).await;
+        let log = status.ok().and_then(|s| s.status).map(|s| s.log_path).filter(|path| !path.is_empty());
+        let request = cri::RemoveContainerRequest { container_id: id.to_owned() };
+        let result = within(CALL, self.cri.runtime.clone().remove_container(request)).await;
+        linux::crash::point("agent.container.removed");
+        gone_is_done(result)
+            .map_err(|status| EffectFailed::new("FailedRemoveContainer", status.message()))?;
+        if let Some(log) = log {
+            let task = move || crate::rotate::remove(std::path::Path::new(&log));
+            super::blocking("FailedRemoveContainer", task).await?;
+        }
+        tracing::debug!(pod.uid = %order.uid, container.id = %id, "removed container {name}");
+        Ok(())
+    }
+}
+
+async fn mounts(
+    dir: PodDir,
+    order: &Order,
+    spec: &Spec,
+    attempt: u32,
+    pod_ips: Vec<String>,
+    environment: Vec<(String, String)>,
+) -> Result<Vec<cri::Mount>, EffectFailed> {
+    let (pod, spec) = (order.pod.clone(), spec.clone());
+    let task = tokio::task::spawn_blocking(move || {
+        let of = ContainerMounts {
+            dir: &dir,
+            pod: &pod,
+            spec: &spec,
+            attempt,
+            pod_ips: &pod_ips,
+            environment: &environment,
+        };
+        volume::container_mounts(&of)
+    });
+    match task.await {
+        Ok(result) => result.map_err(|error| EffectFailed::new(CONFIG, chain(&error))),
+        Err(error) => Err(EffectFailed::new(CONFIG, error.to_string())),
+    }
+}

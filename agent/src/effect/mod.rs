@@ -1,0 +1,211 @@
+//! Carries out actions: one task each, the result goes back to the loop. No decisions here.
+
+mod container;
+mod hook;
+mod image;
+mod sandbox;
+
+use std::sync::Arc;
+
+use agent_core::env::Facts;
+use agent_core::event::Event;
+use agent_core::{Action, Node, pod};
+use k8s_openapi::api::core::v1::Pod;
+use linux::cgroup::{Cgroup, Hierarchies};
+use tokio::sync::Semaphore;
+
+use crate::checkpoint::Checkpoints;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::cri::Cri;
+use crate::events::{Events, Subject};
+use crate::volume::{self, PodDir};
+
+/// An action with all that its effect needs to know.
+#[derive(Debug, Clone)]
+pub(crate) struct Order {
+    pub(crate) uid: String,
+    pub(crate) pod: Arc<Pod>,
+    pub(crate) action: Action,
+    /// The addresses of the pod's newest sandbox, as text, and its attempt.
+    pub(crate) pod_ips: Vec<std::net::IpAddr>,
+    pub(crate) sandbox_attempt: u32,
+    pub(crate) node: Node,
+}
+
+/// What an effect found out beside that it is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Nothing more.
+    Done,
+    /// The image is on the node.
+    Image {
+        /// The runtime's reference to it.
+        reference: String,
+        /// It was pulled just now.
+        pulled: bool,
+    },
+}
+
+/// An effect failed. The loop tries again after a back-off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct EffectFailed {
+    /// As Kubernetes names it.
+    pub(crate) reason: &'static str,
+    /// For people.
+    pub(crate) message: String,
+    /// The image that was thought to be there is not.
+    pub(crate) image_gone: bool,
+}
+
+impl EffectFailed {
+    fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), image_gone: false }
+    }
+}
+
+/// An error and its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// What effects work with.
+pub(crate) struct Effects {
+    pub(crate) config: Config,
+    pub(crate) cri: Cri,
+    pub(crate) events: Events,
+    pub(crate) clock: Clock,
+    pub(crate) checkpoints: Checkpoints,
+    pub(crate) hierarchies: Hierarchies,
+    pub(crate) pulls: Semaphore,
+}
+
+impl Effects {
+    /// Carries out an action.
+    pub(crate) async fn run(&self, order: &Order) -> Result<Outcome, EffectFailed> {
+        use Action::*;
+        match &order.action {
+            PrepareCgroup => self.prepare_cgroup(order).await?,
+            PrepareVolumes => self.prepare_volumes(order).await?,
+            CreateSandbox { attempt } => self.create_sandbox(order, *attempt).await?,
+            StopSandbox { id } => self.stop_sandbox(id).await?,
+            RemoveSandbox { id } => self.remove_sandbox(id).await?,
+            EnsureImage { image, policy, container } => {
+                return self.ensure_image(order, image, *policy, container).await;
+            }
+            CreateContainer { name, sandbox, attempt, crashes, image } => {
+                self.create_container(order, name, sandbox, (*attempt, *crashes), image).await?;
+            }
+            StartContainer { name, id } => self.start_container(order, name, id).await?,
+            StopContainer { name, id, grace_seconds, reason } => {
+                self.stop_container(order, name, id, *grace_seconds, reason).await?;
+            }
+            RemoveContainer { name, id } => self.remove_container(order, name, id).await?,
+            PostStart { name, id } => self.post_start(order, name, id).await?,
+            PreStop { name, id, deadline } => self.pre_stop(order, name, id, *deadline).await?,
+            TeardownVolumes => {
+                let dir = self.dir(&order.uid);
+                blocking("FailedUnmount", move || volume::teardown(&dir)).await?;
+            }
+            RemoveCgroup => self.remove_cgroup(order).await?,
+            Forget => self.forget(order).await?,
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn event(&self, order: &Order, warning: bool, reason: &str, message: &str, container: Option<&str>) {
+        let subject = Subject::of(&order.pod, &order.uid);
+        self.events.record(&subject, Event::new(warning, reason, message, container));
+    }
+
+    fn dir(&self, uid: &str) -> PodDir {
+        PodDir(self.config.pods_dir().join(uid))
+    }
+
+    /// The path of the pod's cgroup.
+    pub(crate) fn cgroup_path(&self, pod: &Pod, uid: &str) -> String {
+        agent_core::resources::cgroup_path(&self.config.cgroup_root, pod, uid)
+    }
+
+    async fn prepare_cgroup(&self, order: &Order) -> Result<(), EffectFailed> {
+        let (path, hierarchies) = (self.cgroup_path(&order.pod, &order.uid), self.hierarchies.clone());
+        let limits = agent_core::resources::pod_limits(&order.pod);
+        let limits = linux::cgroup::Limits {
+            cpu: linux::cgroup::Cpu {
+                shares: u64::try_from(limits.cpu_shares).ok(),
+                quota: limits.cpu_quota_us,
+                period: limits.cpu_quota_us.map(|_| agent_core::resources::CPU_PERIOD_US.unsigned_abs()),
+                ..Default::default()
+            },
+            memory: linux::cgroup::Memory { limit: limits.memory_bytes, ..Default::default() },
+            ..Default::default()
+        };
+        let task = move || {
+            let cgroup = Cgroup::of_path(&hierarchies, &path)?;
+            cgroup.create()?;
+            linux::crash::point("agent.cgroup.made");
+            cgroup.limit(&limits)
+        };
+        blocking("FailedCreatePodCgroup", task).await
+    }
+
+    async fn remove_cgroup(&self, order: &Order) -> Result<(), EffectFailed> {
+        // A pod known only by what is left of it may be of any class.
+        let root = self.config.cgroup_root.trim_end_matches('/').to_owned();
+        let paths = ["", "/burstable", "/besteffort"].map(|class| format!("{root}{class}/pod{}", order.uid));
+        let hierarchies = self.hierarchies.clone();
+        let task = move || paths.iter().try_for_each(|path| Cgroup::of_path(&hierarchies, path)?.remove());
+        blocking("FailedRemovePodCgroup", task).await
+    }
+
+    async fn prepare_volumes(&self, order: &Order) -> Result<(), EffectFailed> {
+        let (dir, order) = (self.dir(&order.uid), order.clone());
+        let task = move || {
+            let facts = Facts { pod: &order.pod, uid: &order.uid, pod_ips: &[], node: &order.node };
+            volume::prepare(&dir, &facts)?;
+            linux::crash::point("agent.volumes.made");
+            Ok::<_, volume::VolumeFailed>(())
+        };
+        blocking("FailedMount", task).await
+    }
+
+    /// Removes the last traces: directory, logs, and at the very end the checkpoint.
+    async fn forget(&self, order: &Order) -> Result<(), EffectFailed> {
+        let (dir, logs) = (self.dir(&order.uid), self.log_dir(&order.pod, &order.uid));
+        blocking("FailedCleanup", move || volume::teardown(&dir)).await?;
+        blocking("FailedCleanup", move || match std::fs::remove_dir_all(&logs) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        })
+        .await?;
+        linux::crash::point("agent.forget.cleaned");
+        let (checkpoints, uid) = (self.checkpoints.clone(), order.uid.clone());
+        blocking("FailedCleanup", move || checkpoints.remove(&uid)).await
+    }
+
+    /// The directory of a pod's logs.
+    pub(crate) fn log_dir(&self, pod: &Pod, uid: &str) -> std::path::PathBuf {
+        self.config.log_dir.join(format!("{}_{}_{uid}", pod::namespace(pod), pod::name(pod)))
+    }
+}
+
+/// Runs something that blocks; its error becomes an effect's.
+async fn blocking<E: std::error::Error>(
+    reason: &'static str,
+    task: impl FnOnce() -> Result<(), E> + Send + 'static,
+) -> Result<(), EffectFailed>
+where
+    E: Send + 'static,
+{
+    match tokio::task::spawn_blocking(task).await {
+        Ok(result) => result.map_err(|error| EffectFailed::new(reason, chain(&error))),
+        Err(error) => Err(EffectFailed::new(reason, error.to_string())),
+    }
+}

@@ -1,0 +1,345 @@
+//! `/containerLogs`: the log of a container, also while it is written and rotated.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::ops::ControlFlow;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use http_body_util::StreamBody;
+use hyper::StatusCode;
+use hyper::body::{Bytes, Frame};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::PodStatus;
+use proto_cri as cri;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::cri::{CALL, within};
+use crate::labels;
+use crate::log;
+use crate::rotate;
+use crate::server::{Body, Server};
+
+/// How often a followed log is looked at.
+const PERIOD: Duration = Duration::from_millis(200);
+/// How much is sent at a time, in bytes.
+const CHUNK_BYTES: usize = 32 * 1024;
+
+/// A refusal: status and text.
+type Refused = (StatusCode, String);
+
+/// What of a log is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Options {
+    follow: bool,
+    previous: bool,
+    timestamps: bool,
+    tail_lines: Option<usize>,
+    since: Option<Timestamp>,
+    limit_bytes: Option<u64>,
+}
+
+impl Options {
+    fn parse(query: &str, now: Timestamp) -> Result<Self, Refused> {
+        let mut options = Self::default();
+        for pair in query.split('&').filter(|p| !p.is_empty()) {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, "true"));
+            let bad = |expected: &str| {
+                (StatusCode::BAD_REQUEST, format!("{key}: Invalid value: {value:?}: expected {expected}"))
+            };
+            let flag = || match value {
+                "true" | "1" | "" => Ok(true),
+                "false" | "0" => Ok(false),
+                _ => Err(bad("true or false")),
+            };
+            let number = || value.parse::<u64>().map_err(|_| bad("a number that is not negative"));
+            match key {
+                "follow" => options.follow = flag()?,
+                "previous" => options.previous = flag()?,
+                "timestamps" => options.timestamps = flag()?,
+                "tailLines" => options.tail_lines = usize::try_from(number()?).ok(),
+                "limitBytes" => options.limit_bytes = Some(number()?),
+                "sinceSeconds" => {
+                    let seconds = i64::try_from(number()?).unwrap_or(i64::MAX);
+                    options.since = Some(agent_core::time::seconds_later(now, -seconds));
+                }
+                "sinceTime" => {
+                    let time = value.replace("%3A", ":").replace("%3a", ":").replace("%2B", "+");
+                    options.since = Some(time.parse().map_err(|_| bad("a time in RFC 3339"))?);
+                }
+                _ => {}
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// The log of a pod's container as a body that is read as it is sent.
+pub(crate) async fn read(
+    server: &Server,
+    namespace: &str,
+    pod: &str,
+    container: &str,
+    query: &str,
+) -> Result<Body, Refused> {
+    let options = Options::parse(query, server.effects.clock.now())?;
+    let view = server.view.borrow().clone();
+    let named = |entry: &&crate::sync::PodEntry| {
+        let name = agent_core::pod::name(&entry.pod);
+        let node = format!("-{}", server.effects.config.node_name);
+        agent_core::pod::namespace(&entry.pod) == namespace
+            && (name == pod || name.strip_suffix(&node) == Some(pod))
+    };
+    let missing = |text: String| (StatusCode::NOT_FOUND, text);
+    let entry = view.pods.iter().rev().find(named);
+    let entry = entry.ok_or_else(|| missing(format!("pods {pod:?} not found in namespace {namespace:?}")))?;
+    let names: Vec<&str> = agent_core::pod::all_containers(&entry.pod).map(|c| c.name.as_str()).collect();
+    if !names.contains(&container) {
+        let text = format!("container {container} is not valid for pod {pod}: it has {}", names.join(", "));
+        return Err((StatusCode::BAD_REQUEST, text));
+    }
+    let found = attempts(server, &entry.uid, container).await?;
+    let previous = previous_id(&entry.status, container);
+    let wanted = match options.previous {
+        true => found.iter().find(|(id, _)| previous.is_some_and(|p| p.ends_with(id.as_str()))),
+        false => found.first(),
+    };
+    let Some((id, path)) = wanted else {
+        let kind = if options.previous { "previous terminated container" } else { "container" };
+        let text = format!("{kind} {container:?} in pod {pod:?} not found: there is no log of it");
+        return Err((StatusCode::BAD_REQUEST, text));
+    };
+    let (sender, receiver) = mpsc::channel::<io::Result<Frame<Bytes>>>(4);
+    let left = options.limit_bytes.unwrap_or(u64::MAX);
+    let reader = Reader { path: path.clone(), options, sender, chunk: Vec::new(), left };
+    let (server, id) = (server.clone(), id.clone());
+    tokio::spawn(async move { reader.run(&server, &id).await });
+    Ok(StreamBody::new(ReceiverStream::new(receiver)).boxed())
+}
+
+/// The id of the container that ended before the current state of this name.
+fn previous_id<'a>(status: &'a PodStatus, name: &str) -> Option<&'a str> {
+    let mut all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    let status = all.find(|s| s.name == name)?;
+    status.last_state.as_ref()?.terminated.as_ref()?.container_id.as_deref()
+}
+
+/// Ids and log paths of a container's attempts, the newest first.
+async fn attempts(server: &Server, uid: &str, container: &str) -> Result<Vec<(String, PathBuf)>, Refused> {
+    let failed = |s: tonic::Status| (StatusCode::BAD_GATEWAY, format!("the CRI server: {}", s.message()));
+    let selector = [(labels::POD_UID, uid), (labels::CONTAINER_NAME, container)];
+    let label_selector = selector.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+    let filter = cri::ContainerFilter { label_selector, ..Default::default() };
+    let request = cri::ListContainersRequest { filter: Some(filter) };
+    let list =
+        within(CALL, server.effects.cri.runtime.clone().list_containers(request)).await.map_err(failed)?;
+    let mut containers = list.containers;
+    containers.sort_by_key(|c| std::cmp::Reverse(c.metadata.as_ref().map_or(0, |m| m.attempt)));
+    let mut found = Vec::new();
+    for container in containers.into_iter().take(2) {
+        let request = cri::ContainerStatusRequest { container_id: container.id.clone(), verbose: false };
+        let reply = within(CALL, server.effects.cri.runtime.clone().container_status(request)).await;
+        let path = reply.map_err(failed)?.status.map(|s| PathBuf::from(s.log_path)).unwrap_or_default();
+        found.push((container.id, path));
+    }
+    Ok(found)
+}
+
+/// Sends a log.
+struct Reader {
+    path: PathBuf,
+    options: Options,
+    sender: mpsc::Sender<io::Result<Frame<Bytes>>>,
+    /// What is yet to be sent.
+    chunk: Vec<u8>,
+    /// How many bytes may still be sent.
+    left: u64,
+}
+
+/// A log file that is being read.
+struct Open {
+    file: BufReader<File>,
+    inode: u64,
+    /// The beginning of a line of which the rest is not written yet.
+    rest: Vec<u8>,
+}
+
+impl Open {
+    fn new(path: &Path, offset: u64) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        let inode = file.metadata()?.ino();
+        file.seek(SeekFrom::Start(offset))?;
+        Ok(Self { file: BufReader::new(file), inode, rest: Vec::new() })
+    }
+
+    /// The next complete line.
+    fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
+        self.file.read_until(b'\n', &mut self.rest)?;
+        if self.rest.ends_with(b"\n") { Ok(Some(std::mem::take(&mut self.rest))) } else { Ok(None) }
+    }
+}
+
+impl Reader {
+    async fn run(mut self, server: &Server, id: &str) {
+        if let Err(error) = self.send_all(server, id).await {
+            // The client has hung up, or learns of the failure by the broken body.
+            let _ = self.sender.send(Err(error)).await;
+        }
+    }
+
+    async fn send_all(&mut self, server: &Server, id: &str) -> io::Result<()> {
+        let files = files(&self.path)?;
+        let (first, mut offset) = match self.options.tail_lines {
+            Some(lines) => tail(&files, lines)?,
+            None => (0, 0),
+        };
+        for file in files.iter().skip(first) {
+            let mut open = match Open::new(file, std::mem::take(&mut offset)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                result => result?,
+            };
+            if self.drain(&mut open).await?.is_break() {
+                break;
+            }
+            if *file == self.path && self.options.follow {
+                self.follow(open, server, id).await?;
+            }
+        }
+        self.push(true).await
+    }
+
+    /// Sends all complete lines there are, as far as the limit allows.
+    async fn drain(&mut self, open: &mut Open) -> io::Result<ControlFlow<()>> {
+        while let Some(line) = open.line()? {
+            self.take(&line);
+            self.push(false).await?;
+            if self.left == 0 {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn take(&mut self, line: &[u8]) {
+        let Some(line) = log::parse(line) else { return };
+        if let Some(since) = self.options.since
+            && line.time.parse::<Timestamp>().is_ok_and(|time| time < since)
+        {
+            return;
+        }
+        let before = self.chunk.len();
+        if self.options.timestamps {
+            self.chunk.extend_from_slice(line.time.as_bytes());
+            self.chunk.push(b' ');
+        }
+        self.chunk.extend_from_slice(line.text);
+        if !line.partial {
+            self.chunk.push(b'\n');
+        }
+        let added = self.chunk.len() - before;
+        let kept = usize::try_from(self.left).unwrap_or(usize::MAX).min(added);
+        self.chunk.truncate(before + kept);
+        self.left -= kept as u64;
+    }
+
+    async fn push(&mut self, all: bool) -> io::Result<()> {
+        if self.chunk.is_empty() || (!all && self.chunk.len() < CHUNK_BYTES) {
+            return Ok(());
+        }
+        let bytes = Bytes::from(std::mem::take(&mut self.chunk));
+        let closed = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+        self.sender.send(Ok(Frame::data(bytes))).await.map_err(closed)
+    }
+
+    /// Sends what is written until the container has ended.
+    async fn follow(&mut self, mut open: Open, server: &Server, id: &str) -> io::Result<()> {
+        loop {
+            self.push(true).await?;
+            // Asked before the log is read: what it wrote until its end is then all there.
+            let ended = ended(server, id).await;
+            if self.drain(&mut open).await?.is_break() {
+                return Ok(());
+            }
+            if std::fs::metadata(&self.path).is_ok_and(|m| m.ino() != open.inode) {
+                // The old file may have grown until the new one was there; several rotations may have happened.
+                let _ = self.drain(&mut open).await?;
+                for file in newer(&self.path, open.inode)? {
+                    open = Open::new(&file, 0)?;
+                    let _ = self.drain(&mut open).await?;
+                }
+                continue;
+            }
+            if ended {
+                return Ok(());
+            }
+            tokio::select! {
+                () = tokio::time::sleep(PERIOD) => {}
+                () = self.sender.closed() => return Ok(()),
+            }
+        }
+    }
+}
+
+async fn ended(server: &Server, id: &str) -> bool {
+    let request = cri::ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
+    match within(CALL, server.effects.cri.runtime.clone().container_status(request)).await {
+        Ok(reply) => reply.status.is_none_or(|s| s.state() == cri::ContainerState::ContainerExited),
+        Err(status) => status.code() == tonic::Code::NotFound,
+    }
+}
+
+/// The files of a log, the oldest first, the current one last.
+fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = match rotate::older(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        result => result?,
+    };
+    files.push(path.to_path_buf());
+    Ok(files)
+}
+
+/// The files after the one with this inode; all but the older ones if that has been removed.
+fn newer(path: &Path, inode: u64) -> io::Result<Vec<PathBuf>> {
+    let files = files(path)?;
+    let inodes: Vec<Option<u64>> = files.iter().map(|f| std::fs::metadata(f).ok().map(|m| m.ino())).collect();
+    let from = inodes.iter().position(|i| *i == Some(inode)).map_or(0, |at| at + 1);
+    let there = files.into_iter().zip(inodes).skip(from).filter(|(_, inode)| inode.is_some());
+    Ok(there.map(|(file, _)| file).collect())
+}
+
+/// Where the last so many lines begin: which file, and at what offset. Lines are those of the file, as upstream
+/// counts them.
+fn tail(files: &[PathBuf], lines: usize) -> io::Result<(usize, u64)> {
+    let mut left = lines;
+    let mut block = vec![0; CHUNK_BYTES];
+    for (number, path) in files.iter().enumerate().rev() {
+        let mut file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            result => result?,
+        };
+        let mut end = file.metadata()?.len();
+        // The newline before the first wanted line is the one to find.
+        let mut newlines = 0;
+        while end > 0 {
+            let begin = end.saturating_sub(CHUNK_BYTES as u64);
+            let block = &mut block[..usize::try_from(end - begin).unwrap_or(0)];
+            file.seek(SeekFrom::Start(begin))?;
+            file.read_exact(block)?;
+            for (at, _) in block.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
+                newlines += 1;
+                if newlines > left {
+                    return Ok((number, begin + at as u64 + 1));
+                }
+            }
+            end = begin;
+        }
+        left -= newlines;
+    }
+    Ok((0, 0))
+}
+
+#[cfg(test)]
+mod tests;
