@@ -3,6 +3,9 @@
 use std::error::Error;
 use std::path::Path;
 
+use proto_node::monitor::ErrorKind;
+
+use crate::monitor::MonitorError;
 use crate::plan::PlanError;
 
 /// Why a call failed. Cloned to all who wait for one operation.
@@ -12,6 +15,13 @@ pub(crate) enum Failure {
     Invalid(String),
     #[error("{kind} {id:?} does not exist")]
     NotFound { kind: &'static str, id: String },
+    /// Something outside of this machine does not exist.
+    #[error("{0}")]
+    Absent(String),
+    #[error("{0}")]
+    Denied(String),
+    #[error("{0}")]
+    Exhausted(String),
     #[error("{0}")]
     Exists(String),
     #[error("{0}")]
@@ -67,11 +77,26 @@ impl From<PlanError> for Failure {
     }
 }
 
+impl From<MonitorError> for Failure {
+    fn from(error: MonitorError) -> Self {
+        let text = chain(&error);
+        match error {
+            MonitorError::Refused { kind: ErrorKind::InvalidArgument, .. } => Self::Invalid(text),
+            MonitorError::Refused { kind: ErrorKind::NotFound, .. } => Self::Absent(text),
+            MonitorError::Refused { kind: ErrorKind::FailedPrecondition, .. } => Self::Precondition(text),
+            MonitorError::Refused { kind: ErrorKind::DeadlineExceeded, .. } => Self::Deadline(text),
+            _ => Self::Internal(text),
+        }
+    }
+}
+
 impl From<Failure> for tonic::Status {
     fn from(failure: Failure) -> Self {
         let code = match &failure {
             Failure::Invalid(_) => tonic::Code::InvalidArgument,
-            Failure::NotFound { .. } => tonic::Code::NotFound,
+            Failure::NotFound { .. } | Failure::Absent(_) => tonic::Code::NotFound,
+            Failure::Denied(_) => tonic::Code::PermissionDenied,
+            Failure::Exhausted(_) => tonic::Code::ResourceExhausted,
             Failure::Exists(_) => tonic::Code::AlreadyExists,
             Failure::Precondition(_) => tonic::Code::FailedPrecondition,
             Failure::Deadline(_) => tonic::Code::DeadlineExceeded,

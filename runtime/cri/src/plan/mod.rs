@@ -20,7 +20,7 @@ use proto_cri::{
     ContainerConfig, LinuxContainerSecurityContext, NamespaceMode, NamespaceOption, PodSandboxConfig,
 };
 
-pub(crate) use mounts::{Source, validate as validate_mount};
+pub(crate) use mounts::Source;
 pub(crate) use pod::{host_network, monitor_config, resolv_conf, validate as validate_pod};
 pub(crate) use process::exec;
 pub(crate) use resources::resources;
