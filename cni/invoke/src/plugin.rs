@@ -143,6 +143,18 @@ pub(crate) fn run(dirs: &[PathBuf], call: &Call<'_>, limit: Duration) -> Result<
     Err(PluginError::Failed { name, command: call.command, status, output })
 }
 
+/// Runs a plugin for another plugin, as `ipam` is run by those that make interfaces. Gives its standard output.
+pub fn delegate(
+    dirs: &[PathBuf],
+    name: &str,
+    command: &'static str,
+    env: &[(&'static str, String)],
+    stdin: &[u8],
+    limit: Duration,
+) -> Result<Vec<u8>, PluginError> {
+    run(dirs, &Call { name, command, env, stdin }, limit)
+}
+
 pub(crate) fn find(dirs: &[PathBuf], name: &str) -> Result<PathBuf, PluginError> {
     let is_there = |program: &PathBuf| rustix::fs::access(program, rustix::fs::Access::EXEC_OK).is_ok();
     let plain = !name.is_empty() && Path::new(name).file_name().is_some_and(|f| f == name);

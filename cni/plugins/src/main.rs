@@ -1,3 +1,7 @@
-//! All CNI plugins in one small program, chosen by argv[0].
+//! `cleat-cni`: the CNI plugin that its name, or the configuration's `type`, says.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cni_plugins::main()
+}
