@@ -1,11 +1,11 @@
 //! `clone3(2)` as a fork with namespaces, a cgroup and a parent of choice.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::process::Pid;
 
-use crate::signalfd;
+use crate::{fork, signalfd};
 
 /// Namespaces of [`Clone::namespaces`], and the parent.
 pub mod flag {
@@ -51,7 +51,8 @@ struct Arguments {
 /// Runs `child` in a copy of this process, which ends with the code that `child` returns. Signals have their
 /// default effect there. `flags` are of [`flag`]; `cgroup` is a directory of cgroup v2 that the copy starts in.
 ///
-/// `child` has copies of all descriptors and may allocate, open files and start programs.
+/// Of this process's descriptors the copy holds standard input, output and error and those in `keep`; `child` must use
+/// no other. It may allocate, open files and start programs.
 ///
 /// # Errors
 /// `EBUSY` when this process has several threads (a lock held by another thread would stay locked in the child
@@ -59,6 +60,7 @@ struct Arguments {
 pub fn spawn(
     flags: u64,
     cgroup: Option<BorrowedFd<'_>>,
+    keep: Vec<RawFd>,
     child: impl FnOnce() -> u8,
 ) -> io::Result<(Pid, OwnedFd)> {
     if flags & !flag::ALLOWED != 0 {
@@ -87,6 +89,7 @@ pub fn spawn(
         0 => {
             let abort = AbortOnUnwind;
             signalfd::reset();
+            fork::close_others(keep);
             let code = child();
             std::mem::forget(abort);
             // SAFETY: `_exit` has no preconditions; the parent's exit handlers and buffers are not ours to run.

@@ -45,7 +45,8 @@ impl Drop for AbortOnUnwind {
     }
 }
 
-fn close_others(mut keep: Vec<RawFd>) {
+/// Closes every descriptor above standard error but these.
+pub(crate) fn close_others(mut keep: Vec<RawFd>) {
     keep.sort_unstable();
     let mut first = 3;
     for fd in keep.into_iter().filter(|fd| *fd >= 3) {

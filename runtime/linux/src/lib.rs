@@ -6,6 +6,7 @@ pub mod cgroup;
 pub mod clone;
 pub mod crash;
 pub mod fork;
+pub mod interface;
 pub mod mount;
 pub mod packet;
 pub mod seccomp;

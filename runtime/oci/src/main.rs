@@ -1,3 +1,8 @@
-//! OCI runtime: plan, create, start, kill, delete, exec.
+//! `cleat-oci`: an OCI runtime with runc's command line.
+#![forbid(unsafe_code)]
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    oci::cli::main(std::env::args().skip(1).collect())
+}
