@@ -1,1 +1,189 @@
+//! Laws that hold whatever happens: the model node under random exits, faults, dead sandboxes and lapses of time.
 
+use proptest::prelude::*;
+
+use super::model::*;
+use crate::{Object, State};
+
+/// Something that happens to a node.
+#[derive(Debug, Clone)]
+enum Blow {
+    Exit(usize, i32),
+    Fault(usize),
+    SandboxDies,
+    RecordVanishes(usize),
+    Pass(i64),
+    Probe(usize, usize, bool),
+    End,
+    /// The agent starts anew: what it alone knew is lost.
+    Restart,
+}
+
+const NAMES: [&str; 5] = ["s", "i", "t", "a", "b"];
+
+fn blows() -> impl Strategy<Value = Vec<Blow>> {
+    let blow = prop_oneof![
+        4 => (0..5_usize, prop_oneof![Just(0), Just(1)]).prop_map(|(n, code)| Blow::Exit(n, code)),
+        2 => (0..12_usize).prop_map(Blow::Fault),
+        1 => Just(Blow::SandboxDies),
+        1 => (0..5_usize).prop_map(Blow::RecordVanishes),
+        4 => prop_oneof![Just(1), Just(15), Just(400), Just(700)].prop_map(Blow::Pass),
+        2 => (0..5_usize, 0..3_usize, any::<bool>()).prop_map(|(n, k, ok)| Blow::Probe(n, k, ok)),
+        1 => Just(Blow::Restart),
+        1 => Just(Blow::End),
+    ];
+    prop::collection::vec(blow, 0..25)
+}
+
+fn objects() -> Vec<Object> {
+    let mut all = vec![Object::Cgroup, Object::Volumes, Object::Sandbox, Object::Image("i:1".into())];
+    for name in ["s", "i", "a"] {
+        all.push(Object::Container(name.into()));
+        all.push(Object::PostStart(name.into()));
+        all.push(Object::PreStop(name.into()));
+    }
+    all
+}
+
+fn strike(model: &mut Model, blow: Blow) {
+    use crate::probe::Kind;
+    let gone = model.desired.pods.is_empty();
+    match blow {
+        _ if gone => {}
+        Blow::Exit(n, code) => model.exit(NAMES[n], code),
+        Blow::Fault(n) => model.faults.push(objects()[n].clone()),
+        Blow::SandboxDies => {
+            for sandbox in &mut model.seen("u").sandboxes {
+                sandbox.ready = false;
+            }
+        }
+        Blow::RecordVanishes(n) => {
+            model
+                .seen("u")
+                .containers
+                .retain(|c| c.name != NAMES[n] || matches!(c.state, State::Running { .. }));
+        }
+        Blow::Pass(seconds) => model.pass(seconds),
+        Blow::Probe(n, k, ok) => {
+            let running = |c: &&crate::Container| matches!(c.state, State::Running { .. });
+            if model.seen("u").latest(NAMES[n]).filter(running).is_some() {
+                model.probed(NAMES[n], [Kind::Startup, Kind::Liveness, Kind::Readiness][k], ok);
+            }
+        }
+        Blow::Restart => {
+            let seen = model.seen("u");
+            seen.failures.clear();
+            seen.sandboxes.iter_mut().for_each(|s| s.stopped = false);
+            (seen.volumes, seen.cgroup) = (crate::Presence::Unknown, crate::Presence::Unknown);
+            model.observed.images.clear();
+        }
+        Blow::End if model.desired.pods[0].end.is_none() => model.end("u"),
+        Blow::End => {}
+    }
+}
+
+fn any_pod() -> impl Strategy<Value = k8s_openapi::api::core::v1::Pod> {
+    let policy = prop_oneof![Just("Always"), Just("OnFailure"), Just("Never")];
+    (policy, any::<[bool; 6]>()).prop_map(|(policy, flags)| {
+        let [hooks, probes, init, sidecars, second, post] = flags;
+        let dress = |spec| probed(hooked(spec, post, hooks), probes, probes, probes);
+        let mut inits = Vec::new();
+        if sidecars {
+            inits.push(dress(sidecar("s")));
+        }
+        if init {
+            inits.push(container("i"));
+        }
+        if sidecars {
+            inits.push(sidecar("t"));
+        }
+        let mut apps = vec![dress(container("a"))];
+        if second {
+            apps.push(container("b"));
+        }
+        pod(policy, inits, apps)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// Whatever happened, planning and applying come to rest (the model checks that no step is out of order), and a
+    /// pod that is to end leaves nothing behind.
+    #[test]
+    fn it_comes_to_rest(pod in any_pod(), blows in blows()) {
+        let mut model = Model::with(pod);
+        let mut attempts = std::collections::BTreeMap::new();
+        for blow in blows {
+            model.settle();
+            prop_assert!(model.plan().actions.is_empty());
+            strike(&mut model, blow);
+            let seen = model.observed.pods.get("u").cloned().unwrap_or_default();
+            for container in seen.containers {
+                let last = attempts.entry(container.name.clone()).or_insert(0);
+                prop_assert!(container.attempt + 1 >= *last, "attempts never fall");
+                *last = (*last).max(container.attempt);
+            }
+        }
+        model.faults.clear();
+        if !model.desired.pods.is_empty() && model.desired.pods[0].end.is_none() {
+            model.end("u");
+        }
+        for _ in 0..200 {
+            model.settle();
+            model.pass(60);
+        }
+        prop_assert!(model.desired.pods.is_empty(), "the pod is gone");
+        let done = model.take();
+        prop_assert_eq!(done.last().map(String::as_str), Some("forget"));
+    }
+
+    /// No plan touches an object twice, or one that is being worked on.
+    #[test]
+    fn one_action_an_object(pod in any_pod(), blows in blows(), busy in any::<u16>()) {
+        let mut model = Model::with(pod);
+        for blow in blows {
+            for _ in 0..3 {
+                let some: Vec<Object> =
+                    objects().into_iter().enumerate().filter(|(n, _)| busy >> n & 1 == 1).map(|(_, o)| o).collect();
+                if !model.desired.pods.is_empty() {
+                    model.seen("u").in_flight = some.iter().cloned().collect();
+                }
+                let plan = model.plan();
+                let mut objects: Vec<Object> = plan.actions.iter().map(|a| a.action.object()).collect();
+                prop_assert!(objects.iter().all(|o| !some.contains(o) || matches!(o, Object::Image(_))));
+                let all = objects.len();
+                objects.sort();
+                objects.dedup();
+                prop_assert_eq!(objects.len(), all);
+                for action in plan.actions {
+                    model.apply(action);
+                }
+            }
+            strike(&mut model, blow);
+        }
+    }
+
+    /// A status is a function of what is there: asking again changes nothing, and phases only go forward.
+    #[test]
+    fn statuses_are_stable(pod in any_pod(), blows in blows()) {
+        let mut model = Model::with(pod);
+        let mut order = 0;
+        for blow in blows {
+            model.settle();
+            if model.desired.pods.is_empty() {
+                break;
+            }
+            let status = model.status();
+            prop_assert_eq!(&status, &model.status());
+            let rank = match status.phase.as_deref() {
+                Some("Pending") => 0,
+                Some("Running") => 1,
+                _ => 2,
+            };
+            prop_assert!(rank >= order || order < 2, "an ended pod stays ended");
+            order = rank;
+            strike(&mut model, blow);
+        }
+    }
+}
