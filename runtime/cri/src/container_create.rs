@@ -63,7 +63,8 @@ impl Node {
             Claim::Join { id, outcome: joined } => {
                 outcome(joined).await?;
                 let fits = self.container(&id).is_ok_and(|one| may_repeat(one.state.borrow().phase));
-                let taken = || Failure::Exists(format!("the name is taken by container {id}: remove it first"));
+                let taken =
+                    || Failure::Exists(format!("the name is taken by container {id}: remove it first"));
                 if fits { Ok(CreateContainerResponse { container_id: id }) } else { Err(taken()) }
             }
             Claim::Conflict { id } => Err(Failure::Exists(format!(
@@ -72,7 +73,12 @@ impl Node {
         }
     }
 
-    async fn make_container(self: &Arc<Self>, id: &str, pod: &Arc<Pod>, config: ContainerConfig) -> Result<(), Failure> {
+    async fn make_container(
+        self: &Arc<Self>,
+        id: &str,
+        pod: &Arc<Pod>,
+        config: ContainerConfig,
+    ) -> Result<(), Failure> {
         let mut record = record::Container::new(id, &pod.id, config, now());
         record.cgroup = plan::cgroups_path(&self.cgroup_parent(&pod.record()), id);
         let container = Container::new(record);
@@ -91,7 +97,11 @@ impl Node {
         }
     }
 
-    async fn prepare_and_create(self: &Arc<Self>, container: &Arc<Container>, pod: &Arc<Pod>) -> Result<(), Failure> {
+    async fn prepare_and_create(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        pod: &Arc<Pod>,
+    ) -> Result<(), Failure> {
         let (node, record, pod_record) = (self.clone(), container.record(), pod.record());
         let prepared = blocking(move || node.prepare_container(record, &pod_record)).await?;
         let pid = self.monitor(&pod.id).create(prepared.create).await?;
@@ -111,12 +121,17 @@ impl Node {
         Ok(())
     }
 
-    fn prepare_container(&self, mut record: record::Container, pod: &record::Pod) -> Result<Prepared, Failure> {
+    fn prepare_container(
+        &self,
+        mut record: record::Container,
+        pod: &record::Pod,
+    ) -> Result<Prepared, Failure> {
         let config = record.config.clone();
         let wished = config.image.as_ref().map(|image| image.image.as_str()).unwrap_or_default();
         let image = self.image(wished)?;
         let snapshot = self.snapshots.prepare(&record.id, image.id.as_str());
-        let snapshot = snapshot.map_err(|error| Failure::internal("cannot prepare the root file system", &error))?;
+        let snapshot =
+            snapshot.map_err(|error| Failure::internal("cannot prepare the root file system", &error))?;
         crash::point("container.snapshotted");
         let accounts = plan::Accounts {
             passwd: self.account(&snapshot.lower, "/etc/passwd")?,
@@ -124,7 +139,8 @@ impl Node {
         };
         let user = plan::user(&plan::context(&config), &image.config.user, &accounts)?;
         record.image = image.id.as_str().to_owned();
-        record.image_name = image.tags.first().or(image.digests.first()).cloned().unwrap_or_else(|| wished.to_owned());
+        record.image_name =
+            image.tags.first().or(image.digests.first()).cloned().unwrap_or_else(|| wished.to_owned());
         (record.uid, record.gid, record.groups) = (user.uid, user.gid, user.groups.clone());
         record.stop_signal = plan::signal_of_cri(config.stop_signal())
             .or_else(|| plan::signal_number(&image.config.stop_signal))
@@ -151,7 +167,8 @@ impl Node {
     }
 
     fn account(&self, layers: &[PathBuf], path: &str) -> Result<String, Failure> {
-        layers::read(layers, path, ACCOUNT_BYTES_MAX).map_err(Failure::io("read the image's", Path::new(path)))
+        layers::read(layers, path, ACCOUNT_BYTES_MAX)
+            .map_err(Failure::io("read the image's", Path::new(path)))
     }
 
     pub(crate) fn cgroup_parent(&self, pod: &record::Pod) -> String {
@@ -205,7 +222,8 @@ impl Node {
         };
         let mut spec = plan::spec(&container, &place, &self.host)?;
         #[expect(deprecated, reason = "clients older than Kubernetes 1.19 send it")]
-        let filter = plan::filter(context.privileged, context.seccomp.as_ref(), &context.seccomp_profile_path)?;
+        let filter =
+            plan::filter(context.privileged, context.seccomp.as_ref(), &context.seccomp_profile_path)?;
         let profile = match filter {
             Filter::None => None,
             Filter::Default => {
@@ -241,7 +259,8 @@ impl Node {
                 let image = self.image(&wished.image)?;
                 let owner = format!("{id}.volume{index}");
                 let layers = self.snapshots.view(&owner, image.id.as_str());
-                let layers = layers.map_err(|error| Failure::internal("cannot prepare the image volume", &error))?;
+                let layers =
+                    layers.map_err(|error| Failure::internal("cannot prepare the image volume", &error))?;
                 match layers::find(&layers, Path::new(&mount.image_sub_path)) {
                     Ok(Some(Found::Directory(parts))) => Ok(Source::Layers(parts)),
                     Ok(Some(Found::File(path))) => Ok(Source::Path(path)),
@@ -260,14 +279,16 @@ impl Node {
         let bundle = self.bundle(id);
         fs::create_dir_all(bundle.join("rootfs")).map_err(Failure::io("make", &bundle))?;
         let path = bundle.join("config.json");
-        let text = serde_json::to_vec(spec).map_err(|error| Failure::internal("cannot write the spec", &error))?;
+        let text =
+            serde_json::to_vec(spec).map_err(|error| Failure::internal("cannot write the spec", &error))?;
         fs::write(&path, text).map_err(Failure::io("write", &path))?;
         Ok(bundle)
     }
 
     /// The image of a name or id that a client gave.
     pub(crate) fn image(&self, wished: &str) -> Result<image::Image, Failure> {
-        let found = self.images.get(wished).map_err(|error| Failure::internal("cannot look up the image", &error))?;
+        let found =
+            self.images.get(wished).map_err(|error| Failure::internal("cannot look up the image", &error))?;
         found.ok_or_else(|| Failure::NotFound { kind: "image", id: wished.to_owned() })
     }
 

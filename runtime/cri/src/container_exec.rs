@@ -25,7 +25,10 @@ const OUTPUT_BYTES_MAX: usize = 16 << 20;
 const DRAIN: Duration = Duration::from_secs(2);
 
 impl Node {
-    pub(crate) async fn exec_sync(self: &Arc<Self>, request: ExecSyncRequest) -> Result<ExecSyncResponse, Failure> {
+    pub(crate) async fn exec_sync(
+        self: &Arc<Self>,
+        request: ExecSyncRequest,
+    ) -> Result<ExecSyncResponse, Failure> {
         let container = self.container(&request.container_id)?;
         let seconds = u64::try_from(request.timeout).unwrap_or(0);
         let mut exec = self.exec_request(&container, &request.cmd, false)?;
@@ -42,14 +45,22 @@ impl Node {
         abort.iter().for_each(tokio::task::AbortHandle::abort);
         let exit = exit.map_err(|error| exec_failure(error, &request.cmd, seconds))?;
         let (stdout, stderr) = output.map_err(|_| {
-            Failure::Deadline(format!("{:?} has ended, but a process it left behind holds its output open", request.cmd))
+            Failure::Deadline(format!(
+                "{:?} has ended, but a process it left behind holds its output open",
+                request.cmd
+            ))
         })?;
         let text = |output: Result<Vec<u8>, _>| output.unwrap_or_default();
         Ok(ExecSyncResponse { stdout: text(stdout), stderr: text(stderr), exit_code: exit.exit_code })
     }
 
     /// A further process of a running container.
-    pub(crate) fn exec_request(&self, container: &Container, command: &[String], tty: bool) -> Result<Exec, Failure> {
+    pub(crate) fn exec_request(
+        &self,
+        container: &Container,
+        command: &[String],
+        tty: bool,
+    ) -> Result<Exec, Failure> {
         if command.is_empty() {
             return Err(Failure::Invalid("cmd: is empty".to_owned()));
         }
@@ -57,8 +68,8 @@ impl Node {
             return Err(Failure::Precondition(format!("container {} {why}", container.id)));
         }
         let process = plan::exec(&self.bundled_spec(&container.id)?, command, tty);
-        let process =
-            serde_json::to_value(process).map_err(|error| Failure::internal("cannot write the process", &error))?;
+        let process = serde_json::to_value(process)
+            .map_err(|error| Failure::internal("cannot write the process", &error))?;
         Ok(Exec { container: container.id.clone(), process, timeout_ms: None })
     }
 
@@ -66,13 +77,16 @@ impl Node {
     pub(crate) fn bundled_spec(&self, id: &str) -> Result<Spec, Failure> {
         let path = self.bundle(id).join("config.json");
         let text = fs::read(&path).map_err(Failure::io("read", &path))?;
-        serde_json::from_slice(&text).map_err(|error| Failure::internal("the container's spec is damaged", &error))
+        serde_json::from_slice(&text)
+            .map_err(|error| Failure::internal("the container's spec is damaged", &error))
     }
 }
 
 fn exec_failure(error: MonitorError, command: &[String], seconds: u64) -> Failure {
     match Failure::from(error) {
-        Failure::Deadline(_) => Failure::Deadline(format!("{command:?} took longer than {seconds} s and was killed")),
+        Failure::Deadline(_) => {
+            Failure::Deadline(format!("{command:?} took longer than {seconds} s and was killed"))
+        }
         other => other,
     }
 }

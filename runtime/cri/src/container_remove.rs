@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use linux::cgroup::Cgroup;
-use proto_node::monitor::ErrorKind;
 use proto_cri::{ContainerEventType, RemoveContainerRequest, RemoveContainerResponse};
+use proto_node::monitor::ErrorKind;
 
 use crate::crash;
 use crate::error::Failure;
@@ -17,7 +17,9 @@ impl Node {
         self: &Arc<Self>,
         request: RemoveContainerRequest,
     ) -> Result<RemoveContainerResponse, Failure> {
-        let Ok(container) = self.container(&request.container_id) else { return Ok(RemoveContainerResponse {}) };
+        let Ok(container) = self.container(&request.container_id) else {
+            return Ok(RemoveContainerResponse {});
+        };
         let node = self.clone();
         self.own(async move { node.remove(&container).await }).await?;
         Ok(RemoveContainerResponse {})

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use proto_cri::{
-    Container as Listed, ContainerFilter, ContainerResources, ContainerState, ContainerStatus, ContainerStatusRequest,
-    ContainerStatusResponse, ContainerUser, ImageSpec, LinuxContainerUser,
+    Container as Listed, ContainerFilter, ContainerResources, ContainerState, ContainerStatus,
+    ContainerStatusRequest, ContainerStatusResponse, ContainerUser, ImageSpec, LinuxContainerUser,
 };
 use serde_json::json;
 
@@ -15,7 +15,10 @@ use crate::plan;
 use crate::record;
 
 impl Node {
-    pub(crate) fn container_status(&self, request: &ContainerStatusRequest) -> Result<ContainerStatusResponse, Failure> {
+    pub(crate) fn container_status(
+        &self,
+        request: &ContainerStatusRequest,
+    ) -> Result<ContainerStatusResponse, Failure> {
         let container = self.container(&request.container_id)?;
         let record = container.record();
         let status = Some(self.status_of(&record));
@@ -91,7 +94,8 @@ impl Node {
     pub(crate) fn list_containers(&self, filter: Option<&ContainerFilter>) -> Vec<Listed> {
         let filter = filter.cloned().unwrap_or_default();
         let all = self.all_containers(None);
-        let records = all.iter().map(|container| container.record()).filter(|record| record.phase != Phase::Creating);
+        let records =
+            all.iter().map(|container| container.record()).filter(|record| record.phase != Phase::Creating);
         records.filter(|record| matches(&filter, record)).map(|record| listed(&record)).collect()
     }
 }

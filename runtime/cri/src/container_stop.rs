@@ -19,11 +19,15 @@ impl Node {
         self: &Arc<Self>,
         request: StopContainerRequest,
     ) -> Result<StopContainerResponse, Failure> {
-        let Ok(container) = self.container(&request.container_id) else { return Ok(StopContainerResponse {}) };
+        let Ok(container) = self.container(&request.container_id) else {
+            return Ok(StopContainerResponse {});
+        };
         let phase = container.state.borrow().phase;
         match may(phase, Wish::Stop) {
             Verdict::Done => return Ok(StopContainerResponse {}),
-            Verdict::Refuse(why) => return Err(Failure::Precondition(format!("container {} {why}", container.id))),
+            Verdict::Refuse(why) => {
+                return Err(Failure::Precondition(format!("container {} {why}", container.id)));
+            }
             Verdict::Go => {}
         }
         let patience = Duration::from_secs(u64::try_from(request.timeout).unwrap_or(0));

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use proto_cri::{
-    LinuxContainerResources, ReopenContainerLogRequest, ReopenContainerLogResponse, UpdateContainerResourcesRequest,
-    UpdateContainerResourcesResponse, UpdatePodSandboxResourcesRequest, UpdatePodSandboxResourcesResponse,
+    LinuxContainerResources, ReopenContainerLogRequest, ReopenContainerLogResponse,
+    UpdateContainerResourcesRequest, UpdateContainerResourcesResponse, UpdatePodSandboxResourcesRequest,
+    UpdatePodSandboxResourcesResponse,
 };
 
 use crate::error::Failure;
@@ -35,8 +36,8 @@ impl Node {
         let old = record.config.linux.as_ref().and_then(|linux| linux.resources.clone()).unwrap_or_default();
         let merged = merge(old, wished);
         let resources = plan::resources(&merged, &self.host)?;
-        let resources =
-            serde_json::to_value(resources).map_err(|error| Failure::internal("cannot write resources", &error))?;
+        let resources = serde_json::to_value(resources)
+            .map_err(|error| Failure::internal("cannot write resources", &error))?;
         self.monitor(&record.pod).update(&container.id, resources).await?;
         container.state.send_modify(|record| {
             record.config.linux.get_or_insert_default().resources = Some(merged);
@@ -110,7 +111,8 @@ mod tests {
     #[test]
     fn left_out_stays() {
         let old = LinuxContainerResources { cpu_shares: 100, cpuset_cpus: "0".into(), ..Default::default() };
-        let new = LinuxContainerResources { cpu_shares: 200, memory_limit_in_bytes: 1 << 30, ..Default::default() };
+        let new =
+            LinuxContainerResources { cpu_shares: 200, memory_limit_in_bytes: 1 << 30, ..Default::default() };
         let merged = merge(old, &new);
         assert_eq!((merged.cpu_shares, merged.memory_limit_in_bytes), (200, 1 << 30));
         assert_eq!(merged.cpuset_cpus, "0");

@@ -44,9 +44,9 @@ impl Node {
                 let item = match event {
                     Ok(event) => Ok(event),
                     Err(RecvError::Closed) => return,
-                    Err(RecvError::Lagged(missed)) => {
-                        Err(Status::data_loss(format!("{missed} events were lost: list the containers, ask again")))
-                    }
+                    Err(RecvError::Lagged(missed)) => Err(Status::data_loss(format!(
+                        "{missed} events were lost: list the containers, ask again"
+                    ))),
                 };
                 let last = item.is_err();
                 if sender.send(item).await.is_err() || last {

@@ -9,8 +9,8 @@ use base64::prelude::BASE64_STANDARD;
 use image::{Credentials, Platform, PullErrorKind};
 use proto_cri::{
     AuthConfig, FilesystemIdentifier, FilesystemUsage, Image, ImageFilter, ImageFsInfoResponse, ImageSpec,
-    ImageStatusRequest, ImageStatusResponse, Int64Value, PullImageRequest, PullImageResponse, RemoveImageRequest,
-    RemoveImageResponse, UInt64Value,
+    ImageStatusRequest, ImageStatusResponse, Int64Value, PullImageRequest, PullImageResponse,
+    RemoveImageRequest, RemoveImageResponse, UInt64Value,
 };
 use serde_json::{Value, json};
 
@@ -39,7 +39,8 @@ impl Node {
 
     pub(crate) fn image_status(&self, request: &ImageStatusRequest) -> Result<ImageStatusResponse, Failure> {
         let wished = name(request.image.as_ref())?;
-        let found = self.images.get(wished).map_err(|error| Failure::internal("cannot look up the image", &error))?;
+        let found =
+            self.images.get(wished).map_err(|error| Failure::internal("cannot look up the image", &error))?;
         let Some(found) = found else { return Ok(ImageStatusResponse::default()) };
         let mut info = HashMap::new();
         if request.verbose {
@@ -62,7 +63,10 @@ impl Node {
     }
 
     /// The whole image goes, with all its names. Containers keep the layers they use.
-    pub(crate) async fn remove_image(self: &Arc<Self>, request: RemoveImageRequest) -> Result<RemoveImageResponse, Failure> {
+    pub(crate) async fn remove_image(
+        self: &Arc<Self>,
+        request: RemoveImageRequest,
+    ) -> Result<RemoveImageResponse, Failure> {
         let wished = name(request.image.as_ref())?.to_owned();
         let node = self.clone();
         blocking(move || {
@@ -116,7 +120,8 @@ fn credentials(auth: &AuthConfig) -> Result<Option<Credentials>, Failure> {
     if auth.auth.is_empty() {
         return Ok(None);
     }
-    let decoded = BASE64_STANDARD.decode(auth.auth.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let decoded =
+        BASE64_STANDARD.decode(auth.auth.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     let pair = decoded.as_deref().and_then(|text| text.trim_end_matches('\0').split_once(':'));
     let (username, password) =
         pair.ok_or_else(|| Failure::Invalid("auth.auth: is not base64 of user:password".to_owned()))?;

@@ -25,7 +25,9 @@ const NANOS: u64 = 1_000_000_000;
 
 const KINDS: &[Kind] = &[
     counter("container_cpu_usage_seconds_total", "CPU time in seconds.", |s| Some(s.cpu.usage_ns / NANOS)),
-    counter("container_cpu_user_seconds_total", "CPU time in user mode in seconds.", |s| Some(s.cpu.user_ns / NANOS)),
+    counter("container_cpu_user_seconds_total", "CPU time in user mode in seconds.", |s| {
+        Some(s.cpu.user_ns / NANOS)
+    }),
     counter("container_cpu_system_seconds_total", "CPU time in the kernel in seconds.", |s| {
         Some(s.cpu.system_ns / NANOS)
     }),

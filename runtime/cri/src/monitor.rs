@@ -14,7 +14,9 @@ use proto_node::monitor::{
     Create, ErrorKind, Event, Exec, ExitRecord, MESSAGE_BYTES_MAX, MonitorState, Request, Response,
     SOCKET_FILE, STATE_FILE, Status,
 };
-use tokio::io::unix::AsyncFd;
+use tokio::io::Interest;
+use tokio::net::UnixDatagram;
+use tokio::net::unix::pipe;
 
 pub use program::{MonitorProgram, spawn};
 
@@ -339,7 +341,8 @@ impl Events {
 #[derive(Debug)]
 struct Connection {
     client: Client,
-    socket: AsyncFd<OwnedFd>,
+    /// tokio has no type for `SOCK_SEQPACKET`; of this one only the readiness is used.
+    socket: UnixDatagram,
 }
 
 impl Connection {
@@ -353,21 +356,21 @@ impl Connection {
                 connected => break connected,
             }
         };
-        let socket = socket.and_then(AsyncFd::new).map_err(|source| client.gone(source))?;
+        let socket = socket
+            .and_then(|socket| UnixDatagram::from_std(socket.into()))
+            .map_err(|source| client.gone(source))?;
         Ok(Self { client, socket })
     }
 
     async fn send(&self, message: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), MonitorError> {
-        let sent = self
-            .socket
-            .async_io(tokio::io::Interest::WRITABLE, |socket| packet::send(socket, message, descriptors));
+        let sent =
+            self.socket.async_io(Interest::WRITABLE, || packet::send(&self.socket, message, descriptors));
         sent.await.map_err(|source| self.client.gone(source))
     }
 
     async fn receive(&self) -> Result<(Response, Vec<OwnedFd>), MonitorError> {
-        let received = self
-            .socket
-            .async_io(tokio::io::Interest::READABLE, |socket| packet::receive(socket, MESSAGE_BYTES_MAX));
+        let received =
+            self.socket.async_io(Interest::READABLE, || packet::receive(&self.socket, MESSAGE_BYTES_MAX));
         let (message, descriptors) = received.await.map_err(|source| self.client.gone(source))?;
         if message.is_empty() {
             return Err(self.client.gone(io::ErrorKind::UnexpectedEof.into()));
@@ -403,6 +406,6 @@ pub async fn death(state: &MonitorState) -> io::Result<()> {
     if !alive(state) {
         return Ok(());
     }
-    drop(AsyncFd::with_interest(pidfd, tokio::io::Interest::READABLE)?.readable().await?);
-    Ok(())
+    // Here too only the readiness is used: nothing can be read from a process.
+    pipe::Receiver::from_owned_fd_unchecked(pidfd)?.readable().await
 }

@@ -50,7 +50,11 @@ pub(crate) struct Container {
 
 impl Pod {
     pub(crate) fn new(record: record::Pod) -> Arc<Self> {
-        Arc::new(Self { id: record.id.clone(), gate: tokio::sync::Mutex::default(), state: watch::Sender::new(record) })
+        Arc::new(Self {
+            id: record.id.clone(),
+            gate: tokio::sync::Mutex::default(),
+            state: watch::Sender::new(record),
+        })
     }
 
     pub(crate) fn record(&self) -> record::Pod {
@@ -145,7 +149,8 @@ impl Node {
 
     /// The container of an id or its unique beginning.
     pub(crate) fn container(&self, id: &str) -> Result<Arc<Container>, Failure> {
-        find(&lock(&self.containers), id).ok_or_else(|| Failure::NotFound { kind: "container", id: id.to_owned() })
+        find(&lock(&self.containers), id)
+            .ok_or_else(|| Failure::NotFound { kind: "container", id: id.to_owned() })
     }
 
     /// All sandboxes.

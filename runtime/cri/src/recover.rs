@@ -119,7 +119,9 @@ impl Node {
                 Some(ContainerStatus::Created { pid }) => Seen::Created(*pid),
                 Some(ContainerStatus::Running { pid, started_at }) => Seen::Running(*pid, *started_at),
                 Some(ContainerStatus::Exited(exit)) => Seen::Exited(Exit::of(exit)),
-                None => Seen::Exited(self.lost(record, UNKNOWN, "the pod's monitor does not know it any more")),
+                None => {
+                    Seen::Exited(self.lost(record, UNKNOWN, "the pod's monitor does not know it any more"))
+                }
             });
         }
         let (node, cgroup) = (self.clone(), record.cgroup.clone());
@@ -160,8 +162,11 @@ impl Node {
 
     /// Monitors of this server's directory that no sandbox has: of one that was being started when the server died.
     async fn kill_unknown_monitors(&self) {
-        let known: BTreeSet<u32> =
-            self.all_pods().iter().filter_map(|pod| pod.state.borrow().monitor.as_ref().map(|one| one.pid)).collect();
+        let known: BTreeSet<u32> = self
+            .all_pods()
+            .iter()
+            .filter_map(|pod| pod.state.borrow().monitor.as_ref().map(|one| one.pid))
+            .collect();
         for state in monitors_in(&self.config.run_dir.join("pods")) {
             if !known.contains(&state.pid)
                 && let Err(failure) = kill_monitor(&state).await
@@ -173,7 +178,8 @@ impl Node {
 
     /// Everything without a record. What cannot be removed is logged, and tried again by the next start.
     fn remove_orphans(&self) {
-        let containers: BTreeSet<String> = self.all_containers(None).iter().map(|one| one.id.clone()).collect();
+        let containers: BTreeSet<String> =
+            self.all_containers(None).iter().map(|one| one.id.clone()).collect();
         let pods: BTreeSet<String> = self.all_pods().iter().map(|pod| pod.id.clone()).collect();
         let report = |what: &str, id: &str, result: Result<(), Failure>| match result {
             Ok(()) => tracing::info!(id, "removed {what} without a record"),
@@ -181,7 +187,8 @@ impl Node {
         };
         for id in names(&self.config.run_dir.join("containers")).difference(&containers) {
             let spec = self.bundled_spec(id).ok();
-            let cgroup = spec.and_then(|spec| spec.linux().as_ref()?.cgroups_path().clone()).unwrap_or_default();
+            let cgroup =
+                spec.and_then(|spec| spec.linux().as_ref()?.cgroups_path().clone()).unwrap_or_default();
             report("bundle", id, self.remove_remains(id, &cgroup.to_string_lossy()));
         }
         for id in names(&self.oci_root()).difference(&containers).filter(|name| name.len() == 64) {
@@ -203,7 +210,11 @@ impl Node {
             if !containers.contains(&record.id) {
                 let removed = self.remove_remains(&record.id, &record.cgroup);
                 let forgotten = self.container_records.remove(&record.id);
-                report("container", &record.id, removed.and(forgotten.map_err(|error| Failure::Internal(error.to_string()))));
+                report(
+                    "container",
+                    &record.id,
+                    removed.and(forgotten.map_err(|error| Failure::Internal(error.to_string()))),
+                );
             }
         }
         self.collect_attachments();

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use proto_cri::{
-    CgroupDriver, LinuxRuntimeConfiguration, RuntimeCondition, RuntimeConfigResponse, RuntimeFeatures, RuntimeHandler,
-    RuntimeHandlerFeatures, RuntimeStatus, StatusResponse, VersionResponse,
+    CgroupDriver, LinuxRuntimeConfiguration, RuntimeCondition, RuntimeConfigResponse, RuntimeFeatures,
+    RuntimeHandler, RuntimeHandlerFeatures, RuntimeStatus, StatusResponse, VersionResponse,
 };
 use serde_json::json;
 
@@ -61,7 +61,9 @@ impl Node {
                 conditions: vec![condition("RuntimeReady", None), condition("NetworkReady", network)],
             }),
             info,
-            runtime_handlers: handlers.map(|name| RuntimeHandler { name, features: Some(features) }).collect(),
+            runtime_handlers: handlers
+                .map(|name| RuntimeHandler { name, features: Some(features) })
+                .collect(),
             features: Some(RuntimeFeatures {
                 supplemental_groups_policy: true,
                 user_namespaces_host_network: false,

@@ -52,12 +52,16 @@ impl Node {
             Claim::Join { id, outcome: joined } => {
                 outcome(joined).await?;
                 let ready = self.pod(&id).is_ok_and(|pod| pod.state.borrow().phase == PodPhase::Ready);
-                let taken = || Failure::Exists(format!("the name is taken by sandbox {id}, which is not ready: remove it"));
+                let taken = || {
+                    Failure::Exists(format!(
+                        "the name is taken by sandbox {id}, which is not ready: remove it"
+                    ))
+                };
                 if ready { Ok(RunPodSandboxResponse { pod_sandbox_id: id }) } else { Err(taken()) }
             }
-            Claim::Conflict { id } => {
-                Err(Failure::Exists(format!("the name is taken by sandbox {id}, which has another configuration")))
-            }
+            Claim::Conflict { id } => Err(Failure::Exists(format!(
+                "the name is taken by sandbox {id}, which has another configuration"
+            ))),
         }
     }
 
@@ -67,7 +71,10 @@ impl Node {
             return Ok(name.to_owned());
         }
         let known: Vec<&str> = self.config.runtimes.keys().map(String::as_str).collect();
-        Err(Failure::Invalid(format!("runtime_handler: no {name:?} is configured; there are {}", known.join(", "))))
+        Err(Failure::Invalid(format!(
+            "runtime_handler: no {name:?} is configured; there are {}",
+            known.join(", ")
+        )))
     }
 
     async fn start_sandbox(
@@ -90,7 +97,9 @@ impl Node {
                 let undo = self.tear_down(&pod).await;
                 if undo.is_empty() {
                     lock(&self.pods).remove(id);
-                    self.pod_records.remove(id).map_err(Failure::io("remove the record in", &self.config.data_dir))?;
+                    self.pod_records
+                        .remove(id)
+                        .map_err(Failure::io("remove the record in", &self.config.data_dir))?;
                 } else {
                     // It stays, as not ready, for the client to remove.
                     pod.state.send_modify(|record| record.phase = PodPhase::Stopping);
@@ -117,7 +126,9 @@ impl Node {
             let (node, attachment) = (self.clone(), self.attachment(&pod.record()));
             let added = blocking(move || {
                 let added = node.networks.add(&attachment);
-                added.map_err(|error| Failure::Internal(format!("cannot set up the pod's network: {}", chain(&error))))
+                added.map_err(|error| {
+                    Failure::Internal(format!("cannot set up the pod's network: {}", chain(&error)))
+                })
             });
             let ips = added.await?.ips.iter().map(|ip| ip.address.addr().to_string()).collect();
             pod.state.send_modify(|record| record.ips = ips);
@@ -138,8 +149,12 @@ impl Node {
         };
         let machines = |path: &str| fs::read(path).unwrap_or_default();
         let hostname = match config.hostname.as_str() {
-            "" if plan::host_network(config) => rustix::system::uname().nodename().to_string_lossy().into_owned(),
-            "" => dir.file_name().map(|id| id.to_string_lossy().chars().take(12).collect()).unwrap_or_default(),
+            "" if plan::host_network(config) => {
+                rustix::system::uname().nodename().to_string_lossy().into_owned()
+            }
+            "" => {
+                dir.file_name().map(|id| id.to_string_lossy().chars().take(12).collect()).unwrap_or_default()
+            }
             name => name.to_owned(),
         };
         write("hostname", format!("{hostname}\n").as_bytes())?;
@@ -182,15 +197,18 @@ impl Node {
     /// Undoes everything a sandbox consists of but its record; returns what could not be undone. May be repeated.
     pub(crate) async fn tear_down(self: &Arc<Self>, pod: &Arc<Pod>) -> Vec<String> {
         let mut failed = Vec::new();
-        let mut note = |result: Result<(), Failure>| failed.extend(result.err().map(|failure| failure.to_string()));
+        let mut note =
+            |result: Result<(), Failure>| failed.extend(result.err().map(|failure| failure.to_string()));
         note(self.detach(pod).await);
         note(self.end_monitor(pod).await);
         let dir = self.pod_dir(&pod.id);
-        note(blocking(move || {
-            unmount(&dir.join("shm"))?;
-            remove_tree(&dir)
-        })
-        .await);
+        note(
+            blocking(move || {
+                unmount(&dir.join("shm"))?;
+                remove_tree(&dir)
+            })
+            .await,
+        );
         failed
     }
 
@@ -206,7 +224,9 @@ impl Node {
         }
         blocking(move || {
             let gone = node.networks.del(&attachment);
-            gone.map_err(|error| Failure::Internal(format!("cannot take the pod off its network: {}", chain(&error))))
+            gone.map_err(|error| {
+                Failure::Internal(format!("cannot take the pod off its network: {}", chain(&error)))
+            })
         })
         .await
     }
@@ -249,5 +269,8 @@ fn capabilities(config: &PodSandboxConfig) -> Capabilities {
             host_ip: port.host_ip.clone(),
         })
     };
-    Capabilities { port_mappings: config.port_mappings.iter().filter_map(port).collect(), ..Capabilities::default() }
+    Capabilities {
+        port_mappings: config.port_mappings.iter().filter_map(port).collect(),
+        ..Capabilities::default()
+    }
 }

@@ -45,7 +45,8 @@ impl Node {
         let alive = pod.state.borrow().monitor.as_ref().is_some_and(monitor::alive);
         if alive {
             let held = containers.iter().filter(|one| one.state.borrow().phase >= Phase::Created);
-            let deleted = join_all(held.map(|container| self.delete_in_monitor(&pod.id, &container.id))).await;
+            let deleted =
+                join_all(held.map(|container| self.delete_in_monitor(&pod.id, &container.id))).await;
             deleted.into_iter().collect::<Result<Vec<()>, _>>()?;
         }
         self.end_monitor(pod).await?;

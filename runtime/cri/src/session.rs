@@ -35,7 +35,8 @@ impl Streams for Sessions {
         let (stdin, stdin_end) = input(request.stdin)?;
         let (stdout, stdout_end) = output(request.stdout)?;
         let (stderr, stderr_end) = output(request.stderr)?;
-        let session = client.exec(exec, Some([stdin_end, stdout_end, stderr_end])).await.map_err(Failure::from)?;
+        let session =
+            client.exec(exec, Some([stdin_end, stdout_end, stderr_end])).await.map_err(Failure::from)?;
         let end = Box::pin(async move { Ok(session.exited().await.map_err(Failure::from)?.exit_code) });
         Ok(Session { stdin, stdout, stderr, resize: None, end })
     }
@@ -53,7 +54,8 @@ impl Streams for Sessions {
         };
         let (stdout, stdout_end) = output(request.stdout)?;
         let (stderr, stderr_end) = output(request.stderr && !record.config.tty)?;
-        let attached = client.attach(&container.id, stdout_end, stderr_end, stdin_end).await.map_err(Failure::from)?;
+        let attached =
+            client.attach(&container.id, stdout_end, stderr_end, stdin_end).await.map_err(Failure::from)?;
         let end = Box::pin(async move { Ok(attached.exited().await.map_err(Failure::from)?.exit_code) });
         let resize = record.config.tty.then(|| {
             let (handle, id) = (tokio::runtime::Handle::current(), container.id.clone());
