@@ -17,7 +17,6 @@ fn runc() -> Runtime {
 #[macro_export]
 macro_rules! with_both_runtimes {
     ($($(#[doc = $text:literal])* $name:ident)*) => {
-        #[cfg(any())]
         mod builtin {
             $(#[test] fn $name() { super::$name(proto_node::monitor::Runtime::BuiltIn); })*
         }
