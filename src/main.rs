@@ -1,3 +1,53 @@
-//! The `cleat` program.
+//! The `cleat` program: picks the daemon or the command, nothing else.
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
 
-fn main() {}
+mod args;
+mod ctl;
+mod daemon;
+mod down;
+mod image;
+mod install;
+mod node;
+mod output;
+mod paths;
+mod progress;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match run(args::Cleat::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{} {error:#}", output::paint("error:", output::RED));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cleat: args::Cleat) -> anyhow::Result<ExitCode> {
+    daemon::log_to_stderr(&cleat.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build()?;
+    let done = |()| ExitCode::SUCCESS;
+    let result = runtime.block_on(async {
+        match cleat.command {
+            args::Command::Up(up) => up::run(up).await.map(done),
+            args::Command::Down(down) => down::run(down).await.map(done),
+            args::Command::Cri(cri) => daemon::cri(cri).await.map(done),
+            args::Command::Agent(agent) => daemon::agent(agent).await.map(done),
+            args::Command::Ctl(ctl) => ctl::run(ctl).await,
+            args::Command::Image(image) => image::run(image).await.map(done),
+            args::Command::Install(install) => install::run(&install).map(done),
+            args::Command::Completion { shell } => {
+                args::completion(shell);
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    });
+    // A blocked read of the terminal (exec -i) must not hold up the exit.
+    runtime.shutdown_background();
+    result
+}

@@ -7,6 +7,8 @@ mod bad_images;
 #[cfg(test)]
 mod bad_manifests;
 #[cfg(test)]
+mod cgroup_v2;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod crash;

@@ -1,0 +1,355 @@
+//! The command line, exactly as typed: help, completion and parsing come from these definitions. Nothing here looks
+//! at the machine; [`crate::paths`] resolves directories.
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+/// A Kubernetes node on this machine: pods, images and their network.
+#[derive(Debug, Parser)]
+#[command(name = "cleat", version, arg_required_else_help = true, propagate_version = true)]
+pub(crate) struct Cleat {
+    /// What to log: error, warn, info, debug, or a filter such as `cri=debug,info`
+    #[arg(long, global = true, env = "CLEAT_LOG", default_value = "warn", value_name = "FILTER")]
+    pub(crate) log: String,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the node: CRI server and agent in one process
+    #[command(after_help = UP_EXAMPLES)]
+    Up(Up),
+    /// End all pods within their grace periods and remove what the node made
+    Down(Down),
+    /// Run the CRI server alone
+    Cri(Cri),
+    /// Run the agent alone, on any CRI server
+    Agent(Agent),
+    /// Look at pods, containers and images, their logs, and into them
+    #[command(after_help = CTL_EXAMPLES)]
+    Ctl(Ctl),
+    /// Pull, load, list and remove images
+    #[command(after_help = IMAGE_EXAMPLES)]
+    Image(Image),
+    /// Copy the programs to PREFIX/bin and the systemd units beside them
+    Install(Install),
+    /// Print a shell's completion script
+    #[command(after_help = "Example:\n  source <(cleat completion bash)")]
+    Completion {
+        /// bash, elvish, fish, powershell or zsh
+        shell: clap_complete::Shell,
+    },
+}
+
+const UP_EXAMPLES: &str = "\
+Examples:
+  cleat up --standalone --manifests /etc/cleat/manifests
+  cleat up --standalone --manifests ./pods --data-dir /tmp/cleat   # leaves the machine's own directories alone";
+const CTL_EXAMPLES: &str = "\
+Examples:
+  cleat ctl get pods
+  cleat ctl get pods -o wide
+  cleat ctl describe pod web
+  cleat ctl logs web -c nginx -f
+  cleat ctl exec -it web -c nginx -- sh";
+const IMAGE_EXAMPLES: &str = "\
+Examples:
+  cleat image pull docker.io/library/nginx:1.27
+  cleat image load ./images.tar
+  cleat image ls --output json
+  cleat image rm nginx:1.27";
+
+/// Where state lives.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Dirs {
+    /// Directory for all lasting state (default: /var/lib/cleat)
+    #[arg(long, env = "CLEAT_DATA_DIR", value_name = "DIR", global = true)]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Directory for sockets and what a reboot may lose (default: /run/cleat; DATA_DIR/run with --data-dir)
+    #[arg(long, env = "CLEAT_RUN_DIR", value_name = "DIR", global = true)]
+    pub(crate) run_dir: Option<PathBuf>,
+}
+
+/// Configuration of images and network, shared by `up`, `down` and `cri`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Runtime {
+    /// Registry hosts, as containerd's users know them: DIR/HOST/hosts.toml
+    #[arg(long, value_name = "DIR", default_value = "/etc/cleat/certs.d")]
+    pub(crate) registry_config: PathBuf,
+    /// Registry credentials: a docker config.json
+    #[arg(long, value_name = "FILE", default_value = "/etc/cleat/config.json")]
+    pub(crate) registry_auth: PathBuf,
+    /// CNI configuration lists (default for `up`: one of our own under the data directory; for `cri`: /etc/cni/net.d)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cni_conf_dir: Option<PathBuf>,
+    /// Further directories of CNI plugins, before ours
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cni_bin_dir: Vec<PathBuf>,
+    /// A further OCI runtime for RuntimeClass handlers, with runc's command line
+    #[arg(long = "runtime", value_name = "HANDLER=PATH")]
+    pub(crate) runtimes: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// Run without an API server, on Pod manifests alone
+    #[arg(long, required = true)]
+    pub(crate) standalone: bool,
+    /// Directory of v1 Pod manifests, YAML or JSON, watched for changes
+    #[arg(long, value_name = "DIR")]
+    pub(crate) manifests: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) node: Node,
+    #[command(flatten)]
+    pub(crate) network: Network,
+    #[command(flatten)]
+    pub(crate) dirs: Dirs,
+    #[command(flatten)]
+    pub(crate) runtime: Runtime,
+}
+
+/// The pod network that `up` configures where no `--cni-conf-dir` is given.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Network {
+    /// Pod address range; give it twice for IPv4 and IPv6
+    #[arg(long, value_name = "CIDR", default_values = ["10.88.0.0/16", "fd00:88::/64"])]
+    pub(crate) pod_cidr: Vec<String>,
+    /// Bridge that the pods are attached to
+    #[arg(long, value_name = "NAME", default_value = "cleat0")]
+    pub(crate) bridge: String,
+}
+
+/// Who this node is.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Node {
+    /// Name of the node (default: the host name)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node_name: Option<String>,
+    /// Address that pods of the host network report (default: the one of the default route)
+    #[arg(long, value_name = "IP")]
+    pub(crate) node_ip: Option<std::net::IpAddr>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Down {
+    #[command(flatten)]
+    pub(crate) dirs: Dirs,
+    #[command(flatten)]
+    pub(crate) runtime: Runtime,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Cri {
+    #[command(flatten)]
+    pub(crate) dirs: Dirs,
+    #[command(flatten)]
+    pub(crate) runtime: Runtime,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Agent {
+    /// The CRI server's socket (default: RUN_DIR/cri.sock)
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cri_socket: Option<PathBuf>,
+    /// Directory of v1 Pod manifests, YAML or JSON, watched for changes
+    #[arg(long, value_name = "DIR")]
+    pub(crate) manifests: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) node: Node,
+    #[command(flatten)]
+    pub(crate) dirs: Dirs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ctl {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+    #[command(flatten)]
+    pub(crate) dirs: Dirs,
+    /// Namespace of the pod
+    #[arg(short, long, global = true, default_value = "default")]
+    pub(crate) namespace: String,
+    /// How to print
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// List pods, containers or images
+    Get {
+        /// What to list
+        #[arg(value_enum)]
+        kind: Kind,
+        /// Only this one
+        name: Option<String>,
+        /// Pods and containers of all namespaces
+        #[arg(short = 'A', long)]
+        all_namespaces: bool,
+    },
+    /// Show a pod, what it waits for, and its events
+    Describe {
+        /// `pod NAME` or `pod/NAME`
+        #[arg(num_args = 1..=2, value_names = ["pod", "NAME"])]
+        object: Vec<String>,
+    },
+    /// Print a container's log
+    Logs(Logs),
+    /// Run a command in a container
+    Exec(Exec),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// The pod
+    pub(crate) pod: String,
+    /// Which container (may be left out where the pod has one)
+    #[arg(short, long)]
+    pub(crate) container: Option<String>,
+    /// Go on as lines arrive, until the container ends
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// The log of the instance before the last restart
+    #[arg(short, long)]
+    pub(crate) previous: bool,
+    /// Only so many of the last lines
+    #[arg(long, value_name = "LINES")]
+    pub(crate) tail: Option<u64>,
+    /// Only what is younger, in seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) since: Option<u64>,
+    /// Begin each line with its time
+    #[arg(long)]
+    pub(crate) timestamps: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Exec {
+    /// The pod
+    pub(crate) pod: String,
+    /// Which container (default: the pod's first)
+    #[arg(short, long)]
+    pub(crate) container: Option<String>,
+    /// Pass standard input on
+    #[arg(short = 'i', long)]
+    pub(crate) stdin: bool,
+    /// With a terminal
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// The command and its arguments
+    #[arg(last = true, required = true)]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Image {
+    #[command(subcommand)]
+    pub(crate) verb: ImageVerb,
+    #[command(flatten)]
+    pub(crate) dirs: Dirs,
+    /// How to print
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+    /// Registry hosts: DIR/HOST/hosts.toml
+    #[arg(long, value_name = "DIR", global = true, default_value = "/etc/cleat/certs.d")]
+    pub(crate) registry_config: PathBuf,
+    /// Registry credentials: a docker config.json
+    #[arg(long, value_name = "FILE", global = true, default_value = "/etc/cleat/config.json")]
+    pub(crate) registry_auth: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageVerb {
+    /// Pull images from their registries
+    Pull {
+        /// Such as nginx:1.27 or registry.example/team/app@sha256:…
+        #[arg(required = true, value_name = "IMAGE")]
+        references: Vec<String>,
+        /// Another platform than this machine's, such as linux/arm64
+        #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+        platform: Option<String>,
+    },
+    /// Load docker or OCI archives (tar, also compressed) or an OCI layout directory
+    Load {
+        /// Archives; - is standard input
+        #[arg(required = true, value_name = "ARCHIVE")]
+        archives: Vec<PathBuf>,
+    },
+    /// List images
+    #[command(visible_alias = "list")]
+    Ls,
+    /// Remove images, by name or id
+    #[command(visible_alias = "remove")]
+    Rm {
+        /// Names or ids
+        #[arg(required = true, value_name = "IMAGE")]
+        images: Vec<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Install {
+    /// Where to install
+    #[arg(long, default_value = "/usr/local", value_name = "DIR")]
+    pub(crate) prefix: PathBuf,
+    /// Where systemd finds units
+    #[arg(long, default_value = "/etc/systemd/system", value_name = "DIR")]
+    pub(crate) unit_dir: PathBuf,
+    /// Only say what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    #[value(alias = "pod", alias = "po")]
+    Pods,
+    #[value(alias = "container")]
+    Containers,
+    #[value(alias = "image")]
+    Images,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Table,
+    /// For people, with more columns
+    Wide,
+    /// For programs
+    Json,
+}
+
+/// Prints the completion script of a shell to standard output.
+pub(crate) fn completion(shell: clap_complete::Shell) {
+    clap_complete::generate(shell, &mut Cleat::command(), "cleat", &mut std::io::stdout());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn definitions_are_sound() {
+        Cleat::command().debug_assert();
+    }
+
+    #[test]
+    fn kubectl_habits_parse() {
+        for line in [
+            "cleat ctl get pods -A -o wide",
+            "cleat ctl get po web --output json",
+            "cleat ctl describe pod/web",
+            "cleat ctl describe pod web -n kube-system",
+            "cleat ctl logs web -c nginx -f --tail 5",
+            "cleat ctl logs web --previous",
+            "cleat ctl exec -it web -- sh -c ls",
+            "cleat --data-dir /x up --standalone",
+        ] {
+            let parsed = Cleat::try_parse_from(line.split(' '));
+            assert_eq!(parsed.is_ok(), !line.contains("--data-dir"), "{line}: {parsed:?}");
+        }
+    }
+}

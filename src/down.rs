@@ -1,0 +1,80 @@
+//! `cleat down`: ends all pods, gently, and removes what the node made outside its data directory.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use proto_cri::{ListPodSandboxRequest, PodSandbox, RemovePodSandboxRequest, StopPodSandboxRequest};
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{self, Down};
+use crate::daemon::{self, agent_config, cri_config};
+use crate::node::Node;
+use crate::paths::Paths;
+use crate::up::serve;
+
+/// How long a running `cleat up` may take to stop; it leaves its pods, so it has little to do.
+const STOP_SECONDS: u64 = 10;
+
+pub(crate) async fn run(down: Down) -> anyhow::Result<()> {
+    let paths = Paths::resolve(&down.dirs)?;
+    let _lock = take_over(&paths).await?;
+    let node = args::Node { node_name: None, node_ip: None };
+    // An agent without manifests ends every pod it finds, as it would one whose manifest was removed.
+    let agent = agent_config(&paths, &node, None)?;
+    let server = cri::Server::open(cri_config(&paths, &down.runtime)?).await?;
+    let shutdown = CancellationToken::new();
+    let drained = async {
+        let result = drain(&Node::new(&down.dirs)?, &shutdown).await;
+        shutdown.cancel();
+        result
+    };
+    let (served, drained) = tokio::join!(serve(server, agent, shutdown.clone()), drained);
+    let ended = drained.and_then(|ended| served.map(|()| ended))?;
+    println!("{ended} pods ended; {} keeps images and logs", paths.data.display());
+    Ok(())
+}
+
+/// Ends a running `cleat up` and takes its place.
+async fn take_over(paths: &Paths) -> anyhow::Result<daemon::Lock> {
+    let file = daemon::lock_file(paths, "cleat");
+    if let Some(lock) = daemon::try_lock(&file)? {
+        return Ok(lock);
+    }
+    let holder = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+    let pid = holder.trim().parse().ok().and_then(rustix::process::Pid::from_raw);
+    let pid = pid.with_context(|| format!("{} names no process", file.display()))?;
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM)
+        .context("stopping the running `cleat up`")?;
+    for _ in 0..STOP_SECONDS * 20 {
+        if let Some(lock) = daemon::try_lock(&file)? {
+            return Ok(lock);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    bail!("process {} did not stop within {STOP_SECONDS} s", holder.trim())
+}
+
+/// Waits until the agent has ended its pods, then removes sandboxes that no agent knew. Returns how many pods there were.
+async fn drain(node: &Node, shutdown: &CancellationToken) -> anyhow::Result<usize> {
+    while !shutdown.is_cancelled() && node.json("/pods").await.is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut most = 0;
+    loop {
+        let left = node.pods(None).await?.len();
+        most = most.max(left);
+        if left == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let mut runtime = node.runtime().await?;
+    let strays: Vec<PodSandbox> =
+        runtime.list_pod_sandbox(ListPodSandboxRequest::default()).await?.into_inner().items;
+    most += strays.len();
+    for PodSandbox { id, .. } in strays {
+        runtime.stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id: id.clone() }).await?;
+        runtime.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id: id }).await?;
+    }
+    Ok(most)
+}
