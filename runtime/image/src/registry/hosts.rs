@@ -138,7 +138,10 @@ fn parse(text: &str, domain: &str, directory: &Path) -> Result<Vec<Host>, String
         }
     };
     // The registry may be listed among its mirrors.
-    match hosts.iter_mut().find(|host| host.authority == own.authority && host.scheme == own.scheme) {
+    match hosts
+        .iter_mut()
+        .find(|host| (host.scheme, &host.authority, &host.path) == (own.scheme, &own.authority, &own.path))
+    {
         Some(listed) => listed.mirror = false,
         None => hosts.push(own),
     }

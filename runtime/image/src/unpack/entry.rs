@@ -65,7 +65,7 @@ impl<R: Read> Entries<R> {
         loop {
             let Some(header) = self.header()? else { return Ok(None) };
             let kind = header.entry_type();
-            let size = field(header.entry_size(), &header.path_bytes())?;
+            let size = field(size(&header), &header.path_bytes())?;
             match kind {
                 EntryType::GNULongName => long_name = Some(self.long(size)?),
                 EntryType::GNULongLink => long_link = Some(self.long(size)?),
@@ -107,8 +107,9 @@ impl<R: Read> Entries<R> {
             // Before POSIX a directory was a file whose name ends with a slash.
             kind = if path.ends_with(b"/") { EntryType::Directory } else { EntryType::Regular };
         }
+        let old = header.as_old();
         let stored = match kind {
-            EntryType::Regular | EntryType::GNUSparse => number("size", header.entry_size())?,
+            EntryType::Regular | EntryType::GNUSparse => number("size", size(header))?,
             _ => 0,
         };
         let mtime = match pax.time("mtime") {
@@ -118,9 +119,9 @@ impl<R: Read> Entries<R> {
         let mut entry = Entry {
             kind,
             link,
-            mode: field(header.mode(), &path)? & 0o7777,
-            uid: id("uid", header.uid())?,
-            gid: id("gid", header.gid())?,
+            mode: field(filled(&old.mode, header.mode()), &path)? & 0o7777,
+            uid: id("uid", filled(&old.uid, header.uid()))?,
+            gid: id("gid", filled(&old.gid, header.gid()))?,
             mtime,
             size: stored,
             data: None,
@@ -313,6 +314,15 @@ impl<R: Read> Entries<R> {
         name.truncate(name.iter().position(|&byte| byte == 0).unwrap_or(name.len()));
         Ok(name)
     }
+}
+
+fn size(header: &Header) -> io::Result<u64> {
+    filled(&header.as_old().size, header.entry_size())
+}
+
+/// A field that is left blank is zero.
+fn filled<T: Default>(raw: &[u8], value: io::Result<T>) -> io::Result<T> {
+    if raw.iter().all(|byte| matches!(byte, 0 | b' ')) { Ok(T::default()) } else { value }
 }
 
 fn malformed(entry: &[u8], reason: String) -> UnpackError {
