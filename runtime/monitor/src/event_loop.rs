@@ -25,6 +25,8 @@ use crate::start::raw;
 use crate::stdio::Streams;
 use crate::worker::Worker;
 
+/// How long nobody is accepted after the kernel had no descriptor or memory for a connection.
+const DEAF: Duration = Duration::from_millis(100);
 /// Connections at a time; more wait to be accepted. With what may ride along this stays below 1024 descriptors.
 const CONNECTIONS_MAX: usize = 200;
 
@@ -40,6 +42,7 @@ pub(crate) struct EventLoop {
     happened: VecDeque<(Event, Option<OwnedFd>)>,
     clients: BTreeMap<Conn, Client>,
     clients_seen: Conn,
+    deaf_until: Option<Duration>,
     streams: BTreeMap<String, Streams>,
     workers: BTreeMap<Job, Worker>,
     dialing: BTreeMap<Conn, Dialing>,
@@ -86,6 +89,7 @@ impl EventLoop {
             happened: VecDeque::new(),
             clients: BTreeMap::new(),
             clients_seen: 0,
+            deaf_until: None,
             streams: BTreeMap::new(),
             workers: BTreeMap::new(),
             dialing: BTreeMap::new(),
@@ -101,6 +105,7 @@ impl EventLoop {
                 // The kernel is short of memory for a moment; so is everybody else.
                 Err(error) => note(&format!("poll: {error}")),
             }
+            self.deaf_until = self.deaf_until.filter(|until| *until > now().uptime);
             if self.pod.wake_at().is_some_and(|at| at <= now().uptime) {
                 self.happened.push_back((Event::Tick, None));
             }
@@ -156,6 +161,7 @@ impl EventLoop {
                 Err(error) => {
                     if error.kind() != std::io::ErrorKind::WouldBlock {
                         note(&format!("accept: {error}"));
+                        self.deaf_until = Some(now().uptime + DEAF);
                     }
                     return;
                 }

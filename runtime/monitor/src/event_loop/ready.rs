@@ -29,7 +29,7 @@ impl EventLoop {
 
     fn interests(&self) -> Vec<(Source, BorrowedFd<'_>, PollFlags)> {
         let mut interests = vec![(Source::Children, self.child_signal.as_fd(), PollFlags::IN)];
-        if self.clients.len() < CONNECTIONS_MAX {
+        if self.clients.len() < CONNECTIONS_MAX && self.deaf_until.is_none() {
             interests.push((Source::Listener, self.listener.as_fd(), PollFlags::IN));
         }
         for (container, streams) in &self.streams {
@@ -58,7 +58,8 @@ impl EventLoop {
     }
 
     fn patience(&self) -> Option<Timespec> {
-        let left = self.pod.wake_at()?.saturating_sub(now().uptime);
+        let next = self.pod.wake_at().into_iter().chain(self.deaf_until).min()?;
+        let left = next.saturating_sub(now().uptime);
         Timespec::try_from(left).ok()
     }
 }

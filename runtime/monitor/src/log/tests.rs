@@ -28,7 +28,8 @@ fn lines_and_parts() {
     let long = vec![b'x'; TEXT_MAX];
     let over = [&long[..], b"y\n"].concat();
     let exact = [&long[..], b"\n"].concat();
-    let table: &[(&[&[u8]], &[(&str, &[u8])])] = &[
+    type Case<'a> = (&'a [&'a [u8]], &'a [(&'a str, &'a [u8])]);
+    let table: &[Case] = &[
         (&[b"a\n"], &[("F", b"a")]),
         (&[b"a", b"b", b"\n"], &[("F", b"ab")]),
         (&[b"\n\n"], &[("F", b""), ("F", b"")]),

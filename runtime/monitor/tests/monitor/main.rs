@@ -1,4 +1,5 @@
 //! Real monitors with real containers, as root: each test has a pod of its own and leaves nothing behind.
+#![allow(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 mod fixture;
 mod lifecycle;
