@@ -19,6 +19,8 @@ with_both_runtimes! {
     a_created_container_can_be_killed
     out_of_memory
     many_at_once
+    resources_can_change
+    everybody_is_killed
 }
 
 fn a_container_from_begin_to_end(runtime: Runtime) {
@@ -169,4 +171,57 @@ fn many_at_once(runtime: Runtime) {
     }
     let asked: Vec<_> = ids.iter().map(|id| pod.ask(&Request::Delete { container: id.clone() })).collect();
     asked.iter().for_each(|connection| assert_eq!(connection.response(), Response::Done));
+}
+
+fn resources_can_change(runtime: Runtime) {
+    let pod = Pod::new(runtime);
+    let options = Options { memory: Some(64 << 20), ..Options::default() };
+    let pid = pod.run("a", "while :; do sleep 1000; done", &options);
+    let limit = || {
+        let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        let of = |controller: &str| {
+            cgroups.lines().find_map(|line| line.split_once(controller)).map(|found| found.1.to_owned())
+        };
+        let file = match of(":memory:") {
+            Some(path) => format!("/sys/fs/cgroup/memory{path}/memory.limit_in_bytes"),
+            None => format!("/sys/fs/cgroup{}/memory.max", of("0::").unwrap()),
+        };
+        fs::read_to_string(file).unwrap().trim().parse::<u64>().unwrap()
+    };
+    assert_eq!(limit(), 64 << 20);
+    let resources = serde_json::json!({"memory": {"limit": 96 << 20}});
+    pod.done(&Request::Update { container: "a".into(), resources });
+    assert_eq!(limit(), 96 << 20);
+    let resources = serde_json::json!({"memory": {"limit": "much"}});
+    pod.refused(&Request::Update { container: "a".into(), resources });
+    pod.kill("a", 9);
+    pod.wait("a");
+    let (kind, _) = pod.refused(&Request::Update { container: "a".into(), resources: serde_json::json!({}) });
+    assert_eq!(kind, ErrorKind::FailedPrecondition);
+}
+
+fn everybody_is_killed(runtime: Runtime) {
+    let pod = Pod::with(runtime, |config| config.shared_pid = true);
+    let options = Options { shared_pid: true, ..Options::default() };
+    let script = "setsid sleep 1000 & (setsid sleep 1000 &) ; echo $$ started; while :; do sleep 1000; done";
+    pod.run("a", script, &options);
+    pod.log_has("a", "started");
+    pod.run("b", "while :; do sleep 1000; done", &options);
+    pod.done(&Request::Kill { container: "a".into(), signal: 9, all: true });
+    assert_eq!(pod.wait("a").exit_code, 137);
+    // Of the namespace only those of the other container and pause are left.
+    let pid = match pod.status().containers["b"] {
+        ContainerStatus::Running { pid, .. } => pid,
+        ref other => panic!("{other:?}"),
+    };
+    let namespace = fs::read_link(format!("/proc/{pid}/ns/pid")).unwrap();
+    let inside = || {
+        let all = linux::stat::all().unwrap().into_iter().filter(|(_, stat)| stat.state != 'Z');
+        all.filter(|(pid, _)| {
+            fs::read_link(format!("/proc/{pid}/ns/pid")).is_ok_and(|found| found == namespace)
+        })
+        .count()
+    };
+    // pause, the shell, and its sleep.
+    crate::fixture::until("three processes", || inside() == 3);
 }
