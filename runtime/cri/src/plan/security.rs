@@ -86,7 +86,8 @@ pub(crate) enum Filter {
     File(PathBuf),
 }
 
-/// A privileged container has no filter; one that says nothing has the default one.
+/// A privileged container has no filter, nor has one that asks for none: by CRI a missing profile is unconfined. Our agent
+/// always asks for one.
 pub(crate) fn filter(
     privileged: bool,
     profile: Option<&SecurityProfile>,
@@ -115,8 +116,8 @@ pub(crate) fn filter(
             }
         },
         None => match deprecated_path {
-            "" | "runtime/default" | "docker/default" => Ok(Filter::Default),
-            "unconfined" => Ok(Filter::None),
+            "runtime/default" | "docker/default" => Ok(Filter::Default),
+            "" | "unconfined" => Ok(Filter::None),
             path => local(path),
         },
     }
@@ -219,7 +220,8 @@ mod tests {
     fn seccomp_never_fails_open() {
         let profile = |kind, path: &str| SecurityProfile { profile_type: kind, localhost_ref: path.into() };
         let file = |path: &str| Filter::File(path.into());
-        assert_eq!(filter(false, None, "").unwrap(), Filter::Default);
+        assert_eq!(filter(false, None, "").unwrap(), Filter::None);
+        assert_eq!(filter(false, None, "runtime/default").unwrap(), Filter::Default);
         assert_eq!(filter(false, Some(&profile(0, "")), "").unwrap(), Filter::Default);
         assert_eq!(filter(false, Some(&profile(1, "")), "").unwrap(), Filter::None);
         assert_eq!(filter(false, Some(&profile(2, "/p.json")), "").unwrap(), file("/p.json"));
