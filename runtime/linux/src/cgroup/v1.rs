@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use super::CgroupError;
 use super::device::DeviceTable;
 use super::files::{is, keyed, make, number, read, read_or_empty, write};
-use super::limits::{Cpu, Device, Io, Limits, Memory};
+use super::limits::{Cpu, Io, Limits, Memory};
 use super::stats::{CpuStats, IoStats, MemoryStats, Stats};
 
 /// Where the cgroup is in the hierarchy of a controller.
@@ -158,7 +158,7 @@ fn io(at: &impl Directories, io: &Io) -> Result<(), CgroupError> {
         let file = if old { "blkio.weight_device" } else { "blkio.bfq.weight_device" };
         write(&directory, file, &format!("{device} {weight}"))?;
     }
-    let throttles: [(&str, &str, &Vec<(Device, u64)>); 4] = [
+    let throttles = [
         ("blockIO.throttleReadBpsDevice", "blkio.throttle.read_bps_device", &io.read_bps),
         ("blockIO.throttleWriteBpsDevice", "blkio.throttle.write_bps_device", &io.write_bps),
         ("blockIO.throttleReadIOPSDevice", "blkio.throttle.read_iops_device", &io.read_iops),

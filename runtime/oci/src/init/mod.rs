@@ -23,7 +23,7 @@ use rustix::process::DumpableBehavior;
 use rustix::thread::ThreadNameSpaceType;
 
 use crate::dialogue::{Report, START, ToCaller};
-use crate::error::{During, RuntimeError};
+use crate::error::{During, ErrorKind, RuntimeError};
 use crate::hooks;
 use crate::options::Rootfs;
 use crate::plan::{Action, Side, Step};
@@ -145,11 +145,11 @@ impl<'a> Init<'a> {
         rustix::process::umask(Mode::empty());
         enter(self)?;
         for step in steps.iter().filter(|step| step.action.side() == Side::Init) {
-            let done = self.act(&step.action);
-            match (done, &step.fallback) {
-                (Err(first), Some(fallback)) => {
-                    self.act(fallback)
-                        .map_err(|second| RuntimeError::kernel(format!("{first}; instead: {second}")))?;
+            match (self.act(&step.action), &step.fallback) {
+                // What the image has in the way is no reason to try something else.
+                (Err(first), Some(fallback)) if first.kind() == ErrorKind::Kernel => {
+                    let second = |second| RuntimeError::kernel(format!("{first}; instead: {second}"));
+                    self.act(fallback).map_err(second)?;
                 }
                 (done, _) => done?,
             }
@@ -246,7 +246,7 @@ impl<'a> Init<'a> {
         match self.root()?.directory(path) {
             // In a read-only place it must be there; whether it is shows when it is entered.
             Ok(_) | Err(rustix::io::Errno::ROFS | rustix::io::Errno::NOTDIR) => Ok(()),
-            Err(error) => Err(error).during(|| format!("make {}", path.display())),
+            Err(error) => Err(RuntimeError::spec("process.cwd", format!("{}: {error}", path.display()))),
         }
     }
 
@@ -308,7 +308,7 @@ impl<'a> Init<'a> {
         let Some(program) = self.program.take() else { return Err(RuntimeError::kernel("no program")) };
         match linux::process::execute(&program, &self.process.arguments, &self.environment) {
             Err(error) => Err(RuntimeError::new(
-                crate::error::ErrorKind::InvalidSpec,
+                ErrorKind::InvalidSpec,
                 format!("exec {}: {error}", program.to_string_lossy()),
             )),
         }

@@ -199,8 +199,7 @@ impl Init<'_> {
         };
         let magic = rustix::fs::fstatfs(&target).during(|| "look at the place to mount on")?.f_type;
         let whole = path == Path::new("/proc");
-        if i64::from(magic) == PROC && !whole && !HARMLESS.iter().any(|harmless| path == Path::new(harmless))
-        {
+        if magic == PROC && !whole && !HARMLESS.iter().any(|harmless| path == Path::new(harmless)) {
             return Err(RuntimeError::spec("mounts", "it lies inside a proc file system; mount elsewhere"));
         }
         Ok(target)

@@ -39,7 +39,19 @@ impl Init<'_> {
             let host = rustix::fs::open(&node.path, flags, Mode::empty()).during(|| "open the host's")?;
             check(&host, node)?;
             let tree = mounts::clone_of(&host, false).during(|| "clone the host's")?;
-            let target = self.root()?.file(&node.path).during(|| "make a file to mount on")?;
+            let (parent, name) = self.root()?.parent(&node.path).during(|| "make its directory")?;
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            match rustix::fs::openat(&parent, &name, flags, Mode::from_raw_mode(0o644)) {
+                Ok(_) | Err(Errno::EXIST) => {}
+                Err(error) => Err(error).during(|| "make a file to mount on")?,
+            }
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let target = rustix::fs::openat(&parent, &name, flags, Mode::empty()).during(|| "open")?;
+            // Never a link of the image, which could lead into procfs.
+            let found = rustix::fs::fstat(&target).during(|| "look at it")?.st_mode;
+            if FileType::from_raw_mode(found) != FileType::RegularFile {
+                check(&target, node)?;
+            }
             mounts::attach(&tree, &target).during(|| "mount the host's")
         };
         bound().map_err(|error: RuntimeError| error.of(format!("device {}", node.path.display())))

@@ -47,7 +47,7 @@ impl Root {
     /// A directory to mount on, made with its parents where missing.
     pub(super) fn directory(&self, path: &Path) -> Result<OwnedFd, Errno> {
         match self.find(path, OFlags::PATH | OFlags::DIRECTORY) {
-            Err(Errno::NOENT) => self.make(path),
+            Err(Errno::NOENT) => self.make(path, Kind::Directory),
             other => other,
         }
     }
@@ -55,18 +55,7 @@ impl Root {
     /// A file to mount on, made with its parents where missing.
     pub(super) fn file(&self, path: &Path) -> Result<OwnedFd, Errno> {
         match self.find(path, OFlags::PATH) {
-            Err(Errno::NOENT) => {
-                let (parent, name) = self.parent(path)?;
-                let flags =
-                    OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
-                rustix::fs::openat(&parent, &name, flags, Mode::from_raw_mode(0o644))?;
-                rustix::fs::openat(
-                    &parent,
-                    &name,
-                    OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-                    Mode::empty(),
-                )
-            }
+            Err(Errno::NOENT) => self.make(path, Kind::File),
             other => other,
         }
     }
@@ -77,9 +66,9 @@ impl Root {
         Ok((self.directory(path.parent().unwrap_or(Path::new("/")))?, name))
     }
 
-    /// Walks a path and makes the directories that are missing, also those a dangling symbolic link points to.
-    /// Each part is opened without following, so nothing that changes meanwhile leads out.
-    fn make(&self, path: &Path) -> Result<OwnedFd, Errno> {
+    /// Walks a path and makes what is missing, also what a dangling symbolic link points to. Each part is opened without
+    /// following, so nothing that changes meanwhile leads out.
+    fn make(&self, path: &Path, kind: Kind) -> Result<OwnedFd, Errno> {
         let mut above: Vec<OwnedFd> = Vec::new();
         let mut todo: VecDeque<PathBuf> = parts(path).collect();
         let mut links = 0;
@@ -89,7 +78,8 @@ impl Root {
                 continue;
             }
             let here = above.last().map_or(self.0.as_fd(), AsFd::as_fd);
-            let next = step(here, part.as_os_str())?;
+            let missing = if todo.is_empty() { kind } else { Kind::Directory };
+            let next = step(here, part.as_os_str(), missing)?;
             match FileType::from_raw_mode(rustix::fs::fstat(&next)?.st_mode) {
                 FileType::Directory => above.push(next),
                 FileType::Symlink => {
@@ -106,6 +96,7 @@ impl Root {
                         todo.push_front(part);
                     }
                 }
+                _ if todo.is_empty() && kind == Kind::File => return Ok(next),
                 _ => return Err(Errno::NOTDIR),
             }
         }
@@ -114,6 +105,13 @@ impl Root {
             None => Ok(rustix::io::fcntl_dupfd_cloexec(&self.0, 3)?),
         }
     }
+}
+
+/// What to make where there is nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Directory,
+    File,
 }
 
 impl AsFd for Root {
@@ -134,20 +132,24 @@ fn parts(path: &Path) -> impl DoubleEndedIterator<Item = PathBuf> {
     all.into_iter()
 }
 
-/// Opens one part of a path, a directory made in its place if there is nothing.
-fn step(directory: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno> {
+/// Opens one part of a path, made if there is nothing.
+fn step(directory: BorrowedFd<'_>, name: &OsStr, missing: Kind) -> Result<OwnedFd, Errno> {
     let open = || {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::openat(directory, name, flags, Mode::empty())
     };
-    match open() {
-        Err(Errno::NOENT) => {
-            match rustix::fs::mkdirat(directory, name, Mode::from_raw_mode(0o755)) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(error) => return Err(error),
-            }
-            open()
+    let make = || match missing {
+        Kind::Directory => rustix::fs::mkdirat(directory, name, Mode::from_raw_mode(0o755)),
+        Kind::File => {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            rustix::fs::openat(directory, name, flags, Mode::from_raw_mode(0o644)).map(drop)
         }
+    };
+    match open() {
+        Err(Errno::NOENT) => match make() {
+            Ok(()) | Err(Errno::EXIST) => open(),
+            Err(error) => Err(error),
+        },
         other => other,
     }
 }

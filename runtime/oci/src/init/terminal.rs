@@ -19,8 +19,7 @@ impl Init<'_> {
     pub(super) fn open_terminal(&mut self, size: Option<(u16, u16)>, owner: u32) -> Result<(), RuntimeError> {
         let ptmx = Path::new("/dev/pts/ptmx");
         let flags = OFlags::RDWR | OFlags::NOCTTY;
-        let master =
-            self.root()?.find_without_links(ptmx, flags).during(|| "open /dev/pts/ptmx of the container")?;
+        let master = self.root()?.find(ptmx, flags).during(|| "open /dev/pts/ptmx of the container")?;
         let kind = rustix::fs::fstatfs(&master).during(|| "file system of /dev/pts/ptmx")?;
         let device = rustix::fs::fstat(&master).during(|| "device of /dev/pts/ptmx")?.st_rdev;
         if u32::try_from(kind.f_type) != Ok(DEVPTS) || device != rustix::fs::makedev(5, 2) {
@@ -90,9 +89,8 @@ fn give(fd: impl AsFd, owner: u32) {
 
 /// The container's `/dev/null`, certainly the device and not something the image calls so.
 pub(super) fn verified_null(root: &super::Root) -> Result<OwnedFd, RuntimeError> {
-    let null = root
-        .find_without_links(Path::new("/dev/null"), OFlags::PATH)
-        .during(|| "open /dev/null of the container")?;
+    let null =
+        root.find(Path::new("/dev/null"), OFlags::PATH).during(|| "open /dev/null of the container")?;
     let stat = rustix::fs::fstat(&null).during(|| "look at /dev/null of the container")?;
     let device = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::CharacterDevice;
     if !device || stat.st_rdev != rustix::fs::makedev(1, 3) {

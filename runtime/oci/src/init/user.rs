@@ -77,11 +77,10 @@ impl Init<'_> {
     pub(super) fn find_program(&mut self) -> Result<(), RuntimeError> {
         let mut environment = self.process.environment.clone();
         let value = |name: &str, all: &[CString]| {
-            let found = all.iter().rev().find_map(|one| {
+            all.iter().rev().find_map(|one| {
                 let (own, value) = one.to_str().ok()?.split_once('=')?;
                 (own == name).then(|| value.to_owned())
-            });
-            found
+            })
         };
         if value("HOME", &environment).is_none() {
             let home = home(self.process.uid);

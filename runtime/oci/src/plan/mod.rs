@@ -261,7 +261,7 @@ fn create_limits(resources: Option<&LinuxResources>) -> Result<Limits, RuntimeEr
     };
     let mut rules = vec![everything];
     rules.extend(limits.devices.take().unwrap_or_default());
-    let open_already = rules.iter().any(|rule| *rule == DeviceRule { allow: true, ..everything });
+    let open_already = rules.contains(&DeviceRule { allow: true, ..everything });
     if !open_already {
         let character = DeviceRule { allow: true, kind: DeviceKind::Char, ..everything };
         // To make a node is harmless: to open it is what counts.
