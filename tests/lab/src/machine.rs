@@ -150,13 +150,24 @@ impl Machine {
     /// The processes of the machine but its first, as seen from outside.
     #[must_use]
     pub fn processes(&self) -> Vec<u32> {
-        let namespace = fs::read_link(format!("/proc/{}/ns/pid", self.init)).ok();
-        let mut found: Vec<u32> = descendants(self.init);
-        found.extend(pids().filter(|pid| {
-            namespace.is_some() && fs::read_link(format!("/proc/{pid}/ns/pid")).ok() == namespace
-        }));
-        found.sort_unstable();
-        found.dedup();
+        let namespace = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        let own = namespace(self.init);
+        let (mut found, mut open): (Vec<u32>, Vec<(u32, u32)>) = (Vec::new(), Vec::new());
+        for pid in pids() {
+            match parent(pid) {
+                // Those that were sent in from outside, and the machine's own.
+                _ if own.is_some() && namespace(pid) == own => found.push(pid),
+                Some(parent) => open.push((pid, parent)),
+                None => {}
+            }
+        }
+        // Containers are in pid namespaces below the machine's.
+        let mut at = 0;
+        while at < found.len() {
+            let known = found[at];
+            found.extend(open.iter().filter(|(_, parent)| *parent == known).map(|(pid, _)| *pid));
+            at += 1;
+        }
         found.retain(|pid| *pid != self.init);
         found
     }
@@ -295,25 +306,15 @@ fn remove_cgroups(folder: &Path) {
     let _busy_until_its_processes_are_gone = fs::remove_dir(folder);
 }
 
-/// The first child of a process.
+/// The first child of a process that has one thread.
 fn child_of(pid: u32) -> Option<u32> {
-    children(pid).first().copied()
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    text.split_whitespace().next()?.parse().ok()
 }
 
-fn children(pid: u32) -> Vec<u32> {
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
-}
-
-fn descendants(pid: u32) -> Vec<u32> {
-    let mut found = Vec::new();
-    let mut open = vec![pid];
-    while let Some(pid) = open.pop() {
-        let children = children(pid);
-        open.extend(&children);
-        found.extend(children);
-    }
-    found
+fn parent(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
 fn pids() -> impl Iterator<Item = u32> {
