@@ -161,14 +161,12 @@ impl Node {
     }
 
     /// Monitors of this server's directory that no sandbox has: of one that was being started when the server died.
+    /// Those that a living monitor has forked (the pause process) run under its name.
     async fn kill_unknown_monitors(&self) {
-        let known: BTreeSet<u32> = self
-            .all_pods()
-            .iter()
-            .filter_map(|pod| pod.state.borrow().monitor.as_ref().map(|one| one.pid))
-            .collect();
-        for state in monitors_in(&self.config.run_dir.join("pods")) {
-            if !known.contains(&state.pid)
+        let known: BTreeSet<String> =
+            self.all_pods().iter().filter(|pod| self.monitor_lives(pod)).map(|pod| pod.id.clone()).collect();
+        for (id, state) in monitors_in(&self.config.run_dir.join("pods")) {
+            if !known.contains(&id)
                 && let Err(failure) = kill_monitor(&state).await
             {
                 tracing::error!(pid = state.pid, "cannot end a monitor without sandbox: {failure}");
@@ -247,7 +245,10 @@ fn apply(record: &mut record::Container, seen: Seen) {
             (record.phase, record.pid, record.started_at) = (Phase::Created, Some(pid), 0);
         }
         Seen::Running(pid, started_at) => {
-            (record.phase, record.pid, record.started_at) = (Phase::Running, Some(pid), started_at);
+            // The server noted it before the monitor did; a client has seen that value.
+            let noted = record.started_at;
+            record.started_at = if noted == 0 { started_at } else { noted };
+            (record.phase, record.pid) = (Phase::Running, Some(pid));
         }
         Seen::Exited(exit) => {
             (record.phase, record.pid, record.exit) = (Phase::Exited, None, Some(exit));
@@ -260,16 +261,19 @@ fn names(dir: &Path) -> BTreeSet<String> {
     entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
-/// Monitors by their command line, `cleat-monitor --dir <dir>/<sandbox id>`.
-fn monitors_in(dir: &Path) -> Vec<MonitorState> {
+/// Monitors by their command line, `cleat-monitor --dir <dir>/<sandbox id>`: sandbox id and process.
+fn monitors_in(dir: &Path) -> Vec<(String, MonitorState)> {
     let pids = names(Path::new("/proc")).into_iter().filter_map(|name| name.parse::<u32>().ok());
     let monitor = |pid: u32| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         let mut words = line.split(|byte| *byte == 0).map(String::from_utf8_lossy);
         let ours = words.next()? == "cleat-monitor" && words.next()? == "--dir";
-        let below = Path::new(words.next()?.as_ref()).parent() == Some(dir);
+        let own = words.next()?;
+        let own = Path::new(own.as_ref());
+        let id = own.file_name()?.to_string_lossy().into_owned();
+        let below = own.parent() == Some(dir);
         let start_time = linux::stat::of(pid).ok()?.start_time;
-        (ours && below).then_some(MonitorState { version: 1, pid, start_time, pause_pid: None })
+        (ours && below).then_some((id, MonitorState { version: 1, pid, start_time, pause_pid: None }))
     };
     pids.filter_map(monitor).collect()
 }

@@ -12,7 +12,7 @@ async fn a_pod_from_start_to_end() {
     node.start(None);
     let mut client = node.client().await;
     let image = client.pull().await.unwrap();
-    let before = node.snapshot();
+    let before = node.rested(&mut client).await;
     let id = client.run_pod(pod(&node, "web")).await.unwrap();
     let status = client.pod_status(&id).await.unwrap();
     assert_eq!(status.state(), PodSandboxState::SandboxReady);
@@ -61,8 +61,7 @@ async fn exit_codes_reasons_and_failures() {
     let mut node = Node::new();
     node.start(None);
     let mut client = node.client().await;
-    client.pull().await.unwrap();
-    let before = node.snapshot();
+    let before = node.rested(&mut client).await;
     let id = client.run_pod(pod(&node, "exits")).await.unwrap();
     for (script, code, reason) in
         [("exit 0", 0, "Completed"), ("exit 3", 3, "Error"), ("kill -9 $$; sleep 9", 137, "Error")]

@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use cri::Config;
@@ -27,10 +29,21 @@ fn serve() {
     runtime.block_on(cri::run(config(&folder), CancellationToken::new())).unwrap();
 }
 
+/// The folder with `cleat-monitor` and `cleat-cni`, built once.
+fn programs() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let build = || {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let words = ["build", "--quiet", "--bins", "--package", "monitor", "--package", "cni-plugins"];
+        assert!(Command::new(cargo).args(words).status().unwrap().success());
+        lab::programs::target().unwrap().join("debug")
+    };
+    BUILT.get_or_init(build).clone()
+}
+
 fn config(folder: &Path) -> Config {
-    let programs = lab::programs::target().unwrap().join("debug");
     Config {
-        monitor: programs.join("cleat-monitor"),
+        monitor: lab::programs::target().unwrap().join("debug/cleat-monitor"),
         registry_dirs: vec![folder.join("certs.d")],
         cgroup_parent: "/crtest".to_owned(),
         ..Config::new(&folder.join("data"), &folder.join("run"))
@@ -46,7 +59,7 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn new() -> Node {
-        let programs = lab::programs::debug().unwrap();
+        let programs = programs();
         let machine = Machine::new().unwrap();
         let registry = Registry::start(&machine).unwrap();
         let folder = machine.folder().to_path_buf();
@@ -109,6 +122,17 @@ impl Node {
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
         panic!("the server does not answer: {}", self.log());
+    }
+
+    /// A snapshot after one pod has come and gone, so that the bridge and the lock files are there.
+    pub(crate) async fn rested(&self, client: &mut Client) -> Snapshot {
+        client.pull().await.unwrap();
+        let id = client.run_pod(pod(self, "first")).await.unwrap();
+        client.create(&id, shell("first", "true")).await.unwrap();
+        client.remove_pod(&id).await.unwrap();
+        let idle = || self.machine.run(&["ip", "route"]).is_ok_and(|routes| routes.contains("linkdown"));
+        wait::until_true("the bridge to lose its last port", 10, idle).unwrap();
+        self.snapshot()
     }
 
     /// Mounts, links, processes, cgroups, files of pods and containers; images may stay.
@@ -254,7 +278,7 @@ pub(crate) fn pod(node: &Node, name: &str) -> PodSandboxConfig {
         metadata: Some(metadata),
         hostname: name.to_owned(),
         log_directory: node.folder.join("logs").join(name).display().to_string(),
-        linux: Some(LinuxPodSandboxConfig { cgroup_parent: format!("/crtest/{name}"), ..Default::default() }),
+        linux: Some(LinuxPodSandboxConfig { cgroup_parent: "/crtest/pods".to_owned(), ..Default::default() }),
         ..Default::default()
     }
 }

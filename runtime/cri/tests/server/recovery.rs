@@ -10,8 +10,7 @@ async fn containers_outlive_the_server() {
     let mut node = Node::new();
     node.start(None);
     let mut client = node.client().await;
-    client.pull().await.unwrap();
-    let before = node.snapshot();
+    let before = node.rested(&mut client).await;
     let id = client.run_pod(pod(&node, "stays")).await.unwrap();
     let count = "i=0; while :; do echo line $i; i=$((i+1)); sleep 0.05; done";
     let app = client.create(&id, shell("app", count)).await.unwrap();
@@ -21,10 +20,11 @@ async fn containers_outlive_the_server() {
     client.start(&app).await.unwrap();
     client.start(&brief).await.unwrap();
     let (pid, started) = (client.pid(&app).await, client.status(&app).await.unwrap().started_at);
+    let brief_pid = client.pid(&brief).await;
     node.kill();
     let end = node.folder.join("data/snapshots").join(&brief).join("upper/end");
     // While the server is gone: the container sees a file and ends.
-    node.machine.run(&["touch", &format!("/proc/{}/root/end", in_machine(&node, &brief))]).unwrap();
+    node.machine.run(&["touch", &format!("/proc/{brief_pid}/root/end")]).unwrap();
     assert!(end.exists());
     expect_log(&node, "stays", "app", "line 20");
     node.start(None);
@@ -44,23 +44,12 @@ async fn containers_outlive_the_server() {
     node.expect_nothing_new(&before);
 }
 
-/// The first process of a container, as the machine numbers it.
-fn in_machine(node: &Node, id: &str) -> String {
-    let path = node.folder.join("run/oci").join(id);
-    let found = std::fs::read_dir(&path).unwrap().flatten().find_map(|entry| {
-        let state: serde_json::Value = serde_json::from_slice(&std::fs::read(entry.path()).ok()?).ok()?;
-        state["pid"].as_u64()
-    });
-    found.unwrap_or_else(|| panic!("no pid below {}", path.display())).to_string()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_monitor_takes_its_containers_with_it() {
     let mut node = Node::new();
     node.start(None);
     let mut client = node.client().await;
-    client.pull().await.unwrap();
-    let before = node.snapshot();
+    let before = node.rested(&mut client).await;
     let id = client.run_pod(pod(&node, "orphan")).await.unwrap();
     let app = client.create(&id, shell("app", "while :; do sleep 1; done")).await.unwrap();
     client.start(&app).await.unwrap();
@@ -90,10 +79,7 @@ async fn every_crash_point_is_survived() {
     let mut node = Node::new();
     node.start(None);
     let mut client = node.client().await;
-    client.pull().await.unwrap();
-    // Once through, so that the bridge and the lock files are there.
-    life(&mut client, &node, "first").await.unwrap();
-    let before = node.snapshot();
+    let before = node.rested(&mut client).await;
     for (number, point) in cri::CRASH_POINTS.iter().enumerate() {
         node.kill();
         node.start(Some(point));
