@@ -47,7 +47,8 @@ fn copy(path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Starts a monitor in `dir`, which must exist: writes its configuration, runs it in a session of its own, so that
-/// it outlives us, and waits until it listens.
+/// it outlives us, and waits until it listens. When the future is dropped before that the monitor may come up all the
+/// same: its [`Client::state`] tells.
 ///
 /// # Errors
 /// [`MonitorError::Start`] with what the monitor said; it is dead then, and has left nothing but files in `dir`.
