@@ -1,7 +1,7 @@
 //! What is remembered of each attachment, in libcni's files: `results/<network>-<container>-<ifname>`.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -96,16 +96,14 @@ impl Cache {
         &self.dir
     }
 
-    /// Writes an entry; it survives a crash of the machine once this returns.
+    /// Writes an entry, whole or not at all. It is not flushed: what a crash of the machine loses, it has undone
+    /// with the namespaces; leases of addresses that are left are for [`Networks::gc`](crate::Networks::gc).
     pub(crate) fn write(&self, entry: &Entry) -> io::Result<()> {
         fs::create_dir_all(&self.dir)?;
         let path = self.path(entry);
         let draft = self.dir.join(format!(".{}-{}.tmp", entry.container_id, entry.ifname));
-        let mut file = File::create(&draft)?;
-        file.write_all(&serde_json::to_vec(entry)?)?;
-        file.sync_all()?;
-        fs::rename(&draft, &path)?;
-        File::open(&self.dir)?.sync_all()
+        fs::write(&draft, serde_json::to_vec(entry)?)?;
+        fs::rename(&draft, &path)
     }
 
     /// Removes an entry; one that is not there is no error.

@@ -50,7 +50,7 @@ pub enum NetworkError {
         /// The network.
         network: String,
         /// Why.
-        source: PluginError,
+        source: Box<PluginError>,
     },
     /// A plugin failed, and so did undoing what ADD had done. DEL may be tried again.
     #[error("network {network:?}; what was half-made could not be undone: {undo}")]
@@ -58,7 +58,7 @@ pub enum NetworkError {
         /// The network.
         network: String,
         /// Why ADD failed.
-        source: PluginError,
+        source: Box<PluginError>,
         /// Why DEL failed after it.
         undo: String,
     },
@@ -149,7 +149,7 @@ impl Networks {
                 cache.write(&entry).map_err(|e| self.cache_error(e))?;
                 return Ok(result);
             }
-            Err(source) => source,
+            Err(source) => Box::new(source),
         };
         Err(match self.del_entry(&entry) {
             Ok(()) => NetworkError::Plugin { network, source },
@@ -197,7 +197,7 @@ impl Networks {
         // the others still have their part to undo when one cannot
         several(list.plugins.iter().rev().map(|plugin| {
             let done = self.run(&list, plugin, "DEL", &attachment, previous.as_ref());
-            done.map(drop).map_err(|source| NetworkError::Plugin { network: list.name.clone(), source })
+            done.map(drop).map_err(|e| plugin_error(&list, e))
         }))?;
         cache.remove(entry).map_err(|e| self.cache_error(e))
     }
@@ -224,7 +224,7 @@ impl Networks {
             let attachment = Attachment { netns: attachment.netns.clone(), ..entry.attachment() };
             for plugin in &list.plugins {
                 self.run(&list, plugin, "CHECK", &attachment, previous.as_ref())
-                    .map_err(|source| NetworkError::Plugin { network: list.name.clone(), source })?;
+                    .map_err(|e| plugin_error(&list, e))?;
             }
         }
         Ok(())
@@ -256,7 +256,7 @@ impl Networks {
     /// none says (1.1.0 and later) that it cannot.
     pub fn status(&self) -> Result<NetworkList, NetworkError> {
         let list = self.load()?;
-        let fail = |source| NetworkError::Plugin { network: list.name.clone(), source };
+        let fail = |e| plugin_error(&list, e);
         for plugin in &list.plugins {
             if list.version >= Version::V1_1_0 {
                 self.call(&list, plugin, "STATUS", Vec::new(), None).map_err(fail)?;
@@ -309,6 +309,10 @@ impl Networks {
         let name = plugin["type"].as_str().unwrap_or_default();
         plugin::run(&self.dirs.plugins, &Call { name, command, env: &env, stdin: &stdin }, self.limit)
     }
+}
+
+fn plugin_error(list: &NetworkList, source: PluginError) -> NetworkError {
+    NetworkError::Plugin { network: list.name.clone(), source: Box::new(source) }
 }
 
 fn loopback_up(attachment: &Attachment) -> Result<(), NetworkError> {

@@ -169,12 +169,12 @@ impl Plugin for HostLocal<'_> {
         let store = Store::open(&self.dir)?;
         let (id, ifname) = self.owner();
         let before = store.taken()?;
-        let ips = self.allocate(&store, &sets).or_else(|first| {
+        let ips = self.allocate(&store, &sets).map_err(|first| {
             // give back what this call took, and only that
             let fresh = |ip: &IpAddr| !before.contains_key(ip);
             match store.release(|ip, lease| fresh(ip) && lease.is_of(id, ifname)) {
-                Ok(()) => Err(first),
-                Err(undo) => Err(Failure::Undo { first: Box::new(first), undo: undo.text() }),
+                Ok(()) => first,
+                Err(undo) => Failure::Undo { first: Box::new(first), undo: undo.text() },
             }
         })?;
         Ok(AddResult { ips, routes: self.routes.clone(), dns, ..AddResult::default() })

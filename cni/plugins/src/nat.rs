@@ -23,6 +23,8 @@ use netlink::nft::{
     Base, Batch, Cmp, Ct, Data, Element, Family, Hook, Meta, Nft, Rule, Set, TypeId, Verdict,
 };
 
+use rustix::io::Errno;
+
 mod hostport;
 
 pub(crate) use hostport::{HostPort, Listen, Proto, has_hostports, remove_hostports, set_hostports};
@@ -93,11 +95,47 @@ pub(crate) fn base(hook: Hook, priority: i32) -> Option<Base> {
     Some(Base { kind: "nat", hook, priority, accept: true })
 }
 
-/// A chain with exactly these rules, whatever it had.
-pub(crate) fn fill(batch: &mut Batch, chain: &str, base: Option<Base>, rules: &[Rule]) {
-    batch.add_chain(chain, base);
-    batch.flush_chain(chain);
-    rules.iter().for_each(|rule| batch.add_rule(chain, rule));
+/// A chain and all its rules.
+pub(crate) struct Chain {
+    pub(crate) name: String,
+    pub(crate) base: Option<Base>,
+    pub(crate) rules: Vec<Rule>,
+}
+
+/// Brings a table to have these chains, then adds the elements, in one transaction. A chain that is as it must be
+/// is left alone: whoever removes a rule waits for the kernel to forget it. `sets` adds the sets to a batch.
+pub(crate) fn ensure(
+    nft: &mut Nft,
+    table: &str,
+    sets: impl Fn(&mut Batch),
+    chains: &[Chain],
+    elements: &[(String, Element)],
+) -> Result<(), NetlinkError> {
+    let mut tries = 0;
+    loop {
+        let there = nft.rules(Family::Inet, table)?;
+        let is_there = |chain: &&Chain| {
+            let found = there.iter().filter(|r| r.chain == chain.name).map(|r| r.comment.as_str());
+            found.eq(chain.rules.iter().map(Rule::comment))
+        };
+        let missing: Vec<&Chain> = chains.iter().filter(|c| !is_there(c)).collect();
+        let mut batch = Batch::new(Family::Inet, table);
+        if !missing.is_empty() {
+            batch.add_table();
+            sets(&mut batch);
+        }
+        for chain in missing {
+            batch.add_chain(&chain.name, chain.base);
+            batch.flush_chain(&chain.name);
+            chain.rules.iter().for_each(|rule| batch.add_rule(&chain.name, rule));
+        }
+        elements.iter().for_each(|(set, element)| batch.add_element(set, element, false));
+        match nft.commit(&batch) {
+            // the last attachment's removal took the chains or the table away meanwhile
+            Err(e) if e.errno() == Some(Errno::NOENT) && tries < TRIES => tries += 1,
+            done => return done,
+        }
+    }
 }
 
 /// Adds, or, without networks, removes what an owner has in the masquerade table.
@@ -105,7 +143,22 @@ pub(crate) fn set_masquerade(nft: &mut Nft, masquerade: &Masquerade) -> Result<(
     if masquerade.nets.is_empty() {
         return remove(nft, MASQUERADE, &["pods4", "pods6"], |owner| owner == masquerade.owner);
     }
-    nft.commit(&masquerade_batch(masquerade))
+    let sets = |batch: &mut Batch| {
+        for family in FAMILIES {
+            let (set, key) = (name("pods", family), [address_type(family)]);
+            batch.add_set(&Set { name: &set, key: &key, data: &[], verdicts: true, interval: false });
+        }
+    };
+    let elements: Vec<(String, Element)> = masquerade
+        .nets
+        .iter()
+        .map(|net| {
+            let data = Some(Data::Verdict(Verdict::Goto(chain("out", *net))));
+            let (key, comment) = (octets(net.addr()), masquerade.owner.clone());
+            (name("pods", family(*net)), Element { key, last: None, data, comment })
+        })
+        .collect();
+    ensure(nft, MASQUERADE, sets, &masquerade_chains(&masquerade.nets), &elements)
 }
 
 /// Removes from the masquerade table what belongs to owners that `gone` says yes to.
@@ -128,35 +181,30 @@ pub(crate) fn masqueraded(nft: &mut Nft, owner: &str) -> Result<Vec<IpAddr>, Net
     Ok(found)
 }
 
-fn masquerade_batch(masquerade: &Masquerade) -> Batch {
-    let mut batch = Batch::new(Family::Inet, MASQUERADE);
-    batch.add_table();
-    let mut rules = Vec::new();
-    for family in FAMILIES {
-        let (set, key) = (name("pods", family), [address_type(family)]);
-        batch.add_set(&Set { name: &set, key: &key, data: &[], verdicts: true, interval: false });
-        rules.push(of(family).source(0, family).vmap(0, &set));
-    }
-    fill(&mut batch, "postrouting", base(Hook::Postrouting, 100), &rules);
-    for net in &masquerade.nets {
-        let (family, chain) = (family(*net), chain("out", *net));
+fn masquerade_chains(nets: &[IpNet]) -> Vec<Chain> {
+    let pods = |family| {
+        let rule = of(family).source(0, family).vmap(0, &name("pods", family));
+        rule.with_comment("what pods send outside their network")
+    };
+    let base = base(Hook::Postrouting, 100);
+    let mut chains = vec![Chain { name: "postrouting".into(), base, rules: FAMILIES.map(pods).to_vec() }];
+    for net in nets {
+        let family = family(*net);
         let stay =
             |net: IpNet| within(of(family).destination(0, family), net, Cmp::Eq).verdict(Verdict::Return);
-        let multicast = match family {
-            Family::Ip => "224.0.0.0/4",
-            _ => "ff00::/8",
-        };
+        let multicast = if family == Family::Ip { "224.0.0.0/4" } else { "ff00::/8" };
         let multicast: IpNet = multicast.parse().expect("it is a network");
-        fill(&mut batch, &chain, None, &[stay(net.trunc()), stay(multicast), Rule::new().masquerade()]);
-        let element = Element {
-            key: octets(net.addr()),
-            last: None,
-            data: Some(Data::Verdict(Verdict::Goto(chain))),
-            comment: masquerade.owner.clone(),
-        };
-        batch.add_element(&name("pods", family), &element, false);
+        let rules = vec![
+            stay(net.trunc()).with_comment("within the network"),
+            stay(multicast).with_comment("multicast"),
+            Rule::new().masquerade().with_comment("all else"),
+        ];
+        let name = chain("out", *net);
+        if chains.iter().all(|c| c.name != name) {
+            chains.push(Chain { name, base: None, rules });
+        }
     }
-    batch
+    chains
 }
 
 /// Removes the elements of owners that are `gone`, with chains that no element leads to any more, and the table
@@ -173,7 +221,7 @@ pub(crate) fn remove(
         let Some(mut batch) = removal(nft, table, sets, &gone)? else { return Ok(()) };
         batch.if_generation(generation);
         match nft.commit(&batch) {
-            Err(e) if e.errno() == Some(rustix::io::Errno::RESTART) && tries < TRIES => tries += 1,
+            Err(e) if e.errno() == Some(Errno::RESTART) && tries < TRIES => tries += 1,
             done => return done,
         }
     }

@@ -168,10 +168,10 @@ impl Plugin for Portmap<'_> {
             true => Failure::Exhausted(format!("a host port of {owner} is taken by another container: {e}")),
             false => e.into(),
         })?;
-        forget_udp(&udp_of(&ports)).or_else(|first| {
+        forget_udp(&udp_of(&ports)).map_err(|first| {
             match nat::remove_hostports(&mut nft, |o| o == owner) {
-                Ok(()) => Err(first),
-                Err(undo) => Err(Failure::Undo { first: Box::new(first), undo: Failure::from(undo).text() }),
+                Ok(()) => first,
+                Err(undo) => Failure::Undo { first: Box::new(first), undo: Failure::from(undo).text() },
             }
         })?;
         Ok(previous)

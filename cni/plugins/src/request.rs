@@ -181,7 +181,7 @@ impl Request {
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
                 Ok(None)
             }
-            Ok(file) => Ok(Some(file.into()).filter(|fd| is_netns(fd))),
+            Ok(file) => Ok(Some(file.into()).filter(is_netns)),
             Err(e) => Err(fail(e)),
         }
     }
@@ -201,7 +201,7 @@ impl Request {
 /// The mount of a namespace that is gone leaves an ordinary file behind; nsfs alone is a namespace.
 fn is_netns(fd: &OwnedFd) -> bool {
     const NSFS_MAGIC: i64 = 0x6e73_6673;
-    rustix::fs::fstatfs(fd).is_ok_and(|fs| i64::try_from(fs.f_type).is_ok_and(|magic| magic == NSFS_MAGIC))
+    rustix::fs::fstatfs(fd).is_ok_and(|fs| fs.f_type == NSFS_MAGIC)
 }
 
 /// `network/container/interface`, with hashes for what is too long for a comment in nf_tables.

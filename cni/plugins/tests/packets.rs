@@ -1,5 +1,7 @@
 //! The whole chain with real packets: runtime side, plugins, kernel, in namespaces of their own.
 
+#![allow(clippy::unwrap_used)]
+
 mod lab;
 
 use cni_invoke::GcAttachment;

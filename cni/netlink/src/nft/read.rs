@@ -13,6 +13,8 @@ const HEADER_BYTES: usize = 4;
 /// A rule as the kernel has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundRule {
+    /// The chain it is in.
+    pub chain: String,
     /// Its number in its table.
     pub handle: u64,
     /// Its comment.
@@ -77,26 +79,21 @@ impl Nft {
         })
     }
 
-    /// The rules of a chain in order; none where there is no such chain or table.
-    pub fn rules(
-        &mut self,
-        family: Family,
-        table: &str,
-        chain: &str,
-    ) -> Result<Vec<FoundRule>, NetlinkError> {
-        let what = format!("list the rules of chain {chain} in nf_tables table {table}");
+    /// The rules of a table, chain by chain, each in order; none where there is no such table.
+    pub fn rules(&mut self, family: Family, table: &str) -> Result<Vec<FoundRule>, NetlinkError> {
+        let what = format!("list the rules of nf_tables table {table}");
         let write = |b: &mut Vec<u8>| {
             header(b, family);
             put_str(b, 1, table);
-            put_str(b, 2, chain);
         };
         let found = self.socket.dump(&what, SUBSYSTEM << 8 | GETRULE, write, |kind, body| {
             if kind != SUBSYSTEM << 8 | NEWRULE {
                 return Ok(None);
             }
-            let mut rule = FoundRule { handle: 0, comment: String::new() };
+            let mut rule = FoundRule { chain: String::new(), handle: 0, comment: String::new() };
             for (kind, value) in attributes(body.get(HEADER_BYTES..).unwrap_or_default()) {
                 match kind {
+                    2 => rule.chain = text(value),
                     3 => {
                         rule.handle = value.first_chunk().map(|v| u64::from_be_bytes(*v)).unwrap_or_default()
                     }

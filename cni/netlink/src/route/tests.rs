@@ -70,7 +70,7 @@ fn addresses_routes_and_neighbours() {
 
     let neighbour = Neighbour { index, ip: "10.1.2.9".parse().unwrap(), mac: vec![2, 0, 0, 0, 0, 9] };
     route.set_neighbour(&neighbour).unwrap();
-    assert_eq!(route.neighbours().unwrap(), [neighbour.clone()]);
+    assert_eq!(route.neighbours().unwrap(), std::slice::from_ref(&neighbour));
     route.delete_neighbour(&neighbour).unwrap();
     route.delete_address(index, v4).unwrap();
     assert!(route.delete_address(index, v4).unwrap_err().is_absent());

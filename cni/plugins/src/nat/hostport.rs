@@ -8,7 +8,8 @@ use netlink::NetlinkError;
 use netlink::nft::{Batch, Cmp, Data, Element, Family, Hook, Meta, Nft, Rule, Set, TypeId, Verdict, key};
 
 use super::{
-    FAMILIES, HOSTPORTS, address_type, base, chain, family, fill, name, octets, of, translated, within,
+    Chain, FAMILIES, HOSTPORTS, address_type, base, chain, ensure, family, name, octets, of, translated,
+    within,
 };
 
 /// A protocol with ports.
@@ -78,7 +79,14 @@ impl HostPort {
 
 /// Adds ports for an owner, all or none. A port that leads elsewhere already refuses with `EEXIST`.
 pub(crate) fn set_hostports(nft: &mut Nft, owner: &str, ports: &[HostPort]) -> Result<(), NetlinkError> {
-    nft.commit(&hostport_batch(owner, ports))
+    let elements: Vec<(String, Element)> = ports.iter().flat_map(|port| port.elements(owner)).collect();
+    ensure(
+        nft,
+        HOSTPORTS,
+        |batch| FAMILIES.into_iter().for_each(|f| sets(batch, f)),
+        &chains(ports),
+        &elements,
+    )
 }
 
 /// Removes what belongs to owners that `gone` says yes to.
@@ -110,36 +118,33 @@ pub(crate) fn has_hostports(
     Ok(ports.iter().find(|port| !port.elements(owner).all(is_there)).copied())
 }
 
-fn hostport_batch(owner: &str, ports: &[HostPort]) -> Batch {
-    let mut batch = Batch::new(Family::Inet, HOSTPORTS);
-    batch.add_table();
-    for family in FAMILIES {
-        sets(&mut batch, family);
-    }
+fn chains(ports: &[HostPort]) -> Vec<Chain> {
     const LOCAL: [u8; 4] = 2u32.to_ne_bytes();
-    let local = || Rule::new().destination_type(0).cmp(0, Cmp::Eq, &LOCAL);
-    let rules: Vec<Rule> = FAMILIES.into_iter().flat_map(|f| [dnat_on(f), dnat_any(f)]).collect();
-    fill(&mut batch, "hostports", None, &rules);
-    for (chain, hook) in [("prerouting", Hook::Prerouting), ("output", Hook::Output)] {
-        fill(&mut batch, chain, base(hook, -100), &[local().verdict(Verdict::Jump("hostports".into()))]);
-    }
-    fill(&mut batch, "postrouting", base(Hook::Postrouting, 100), &FAMILIES.map(snat));
+    let local =
+        Rule::new().destination_type(0).cmp(0, Cmp::Eq, &LOCAL).verdict(Verdict::Jump("hostports".into()));
+    let local = vec![local.with_comment("to an address of this machine")];
+    let rules = FAMILIES.into_iter().flat_map(|f| [dnat_on(f), dnat_any(f)]).collect();
+    let mut chains = vec![
+        Chain { name: "hostports".into(), base: None, rules },
+        Chain { name: "prerouting".into(), base: base(Hook::Prerouting, -100), rules: local.clone() },
+        Chain { name: "output".into(), base: base(Hook::Output, -100), rules: local },
+        Chain {
+            name: "postrouting".into(),
+            base: base(Hook::Postrouting, 100),
+            rules: FAMILIES.map(snat).into(),
+        },
+    ];
     let nets: BTreeSet<IpNet> = ports.iter().filter(|p| p.snat).map(|p| p.pod.trunc()).collect();
     for net in nets {
-        let from = |net: IpNet| {
-            let rule = of(family(net)).source(0, family(net));
-            within(rule, net, Cmp::Eq).masquerade()
-        };
-        let mut rules = vec![from(net)];
+        let from = |net: IpNet| within(of(family(net)).source(0, family(net)), net, Cmp::Eq).masquerade();
+        let mut rules = vec![from(net).with_comment("from the pod's network or itself")];
         if family(net) == Family::Ip {
-            rules.push(from("127.0.0.0/8".parse().expect("it is a network")));
+            let loopback = from("127.0.0.0/8".parse().expect("it is a network"));
+            rules.push(loopback.with_comment("from this machine by 127.0.0.1"));
         }
-        fill(&mut batch, &chain("in", net), None, &rules);
+        chains.push(Chain { name: chain("in", net), base: None, rules });
     }
-    for (set, element) in ports.iter().flat_map(|port| port.elements(owner)) {
-        batch.add_element(&set, &element, false);
-    }
-    batch
+    chains
 }
 
 fn sets(batch: &mut Batch, family: Family) {
@@ -161,16 +166,19 @@ fn words(family: Family) -> u32 {
 fn dnat_on(family: Family) -> Rule {
     let n = words(family);
     let rule = of(family).destination(0, family).meta(n, Meta::L4Proto).port(n + 1);
-    rule.map(0, &name("ports", family), 0).dnat(family, 0, n)
+    rule.map(0, &name("ports", family), 0).dnat(family, 0, n).with_comment("ports of one address")
 }
 
 fn dnat_any(family: Family) -> Rule {
     let rule = of(family).meta(0, Meta::L4Proto).port(1);
-    rule.map(0, &name("any", family), 0).dnat(family, 0, words(family))
+    rule.map(0, &name("any", family), 0).dnat(family, 0, words(family)).with_comment("ports of every address")
 }
 
 fn snat(family: Family) -> Rule {
     let n = words(family);
     let rule = translated(of(family)).meta(0, Meta::L4Proto).ct(1, netlink::nft::Ct::OriginalPort);
-    rule.destination(2, family).port(2 + n).vmap(0, &name("snat", family))
+    rule.destination(2, family)
+        .port(2 + n)
+        .vmap(0, &name("snat", family))
+        .with_comment("answers must come back here")
 }
