@@ -102,13 +102,15 @@ pub enum AgentFailed {
 /// waited for.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), AgentFailed> {
     let cri = Cri::lazy(&config.cri_socket);
-    serve(config, cri, Clock::System, shutdown).await
+    let hierarchies = linux::cgroup::Hierarchies::read().map_err(|source| AgentFailed::Cgroups { source })?;
+    serve(config, cri, Clock::System, Some(hierarchies), shutdown).await
 }
 
 async fn serve(
     config: Config,
     cri: Cri,
     clock: Clock,
+    hierarchies: Option<linux::cgroup::Hierarchies>,
     shutdown: CancellationToken,
 ) -> Result<(), AgentFailed> {
     let unkept = |error: checkpoint::CheckpointFailed| {
@@ -123,7 +125,6 @@ async fn serve(
             std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default()
         );
     }
-    let hierarchies = linux::cgroup::Hierarchies::read().map_err(|source| AgentFailed::Cgroups { source })?;
     let socket = config.socket();
     let listener =
         server::bind(&socket).map_err(|source| AgentFailed::Socket { path: socket.clone(), source })?;

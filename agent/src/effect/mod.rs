@@ -83,7 +83,8 @@ pub(crate) struct Effects {
     pub(crate) events: Events,
     pub(crate) clock: Clock,
     pub(crate) checkpoints: Checkpoints,
-    pub(crate) hierarchies: Hierarchies,
+    /// `None` on a machine without cgroups: pods then go unlimited.
+    pub(crate) hierarchies: Option<Hierarchies>,
     pub(crate) pulls: Semaphore,
 }
 
@@ -135,7 +136,8 @@ impl Effects {
     }
 
     async fn prepare_cgroup(&self, order: &Order) -> Result<(), EffectFailed> {
-        let (path, hierarchies) = (self.cgroup_path(&order.pod, &order.uid), self.hierarchies.clone());
+        let Some(hierarchies) = self.hierarchies.clone() else { return Ok(()) };
+        let path = self.cgroup_path(&order.pod, &order.uid);
         let limits = agent_core::resources::pod_limits(&order.pod);
         let limits = linux::cgroup::Limits {
             cpu: linux::cgroup::Cpu {
@@ -160,7 +162,7 @@ impl Effects {
         // A pod known only by what is left of it may be of any class.
         let root = self.config.cgroup_root.trim_end_matches('/').to_owned();
         let paths = ["", "/burstable", "/besteffort"].map(|class| format!("{root}{class}/pod{}", order.uid));
-        let hierarchies = self.hierarchies.clone();
+        let Some(hierarchies) = self.hierarchies.clone() else { return Ok(()) };
         let task = move || paths.iter().try_for_each(|path| Cgroup::of_path(&hierarchies, path)?.remove());
         blocking("FailedRemovePodCgroup", task).await
     }
