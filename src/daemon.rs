@@ -57,7 +57,7 @@ pub(crate) async fn agent(args: args::Agent) -> anyhow::Result<()> {
 /// The CRI server's configuration; CNI plugins of ours are installed below the data directory.
 pub(crate) fn cri_config(paths: &Paths, runtime: &Runtime) -> anyhow::Result<cri::Config> {
     let mut config = cri::Config::new(&paths.data, &paths.run);
-    config.registry_dirs.insert(0, runtime.registry_config.clone());
+    config.registry_dirs = vec![runtime.registry_config.clone(), "/etc/containerd/certs.d".into()];
     config.docker_config = Some(runtime.registry_auth.clone());
     if let Some(dir) = &runtime.cni_conf_dir {
         config.cni_conf_dir = std::path::absolute(dir)?;

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::{self, Down};
 use crate::daemon::{self, agent_config, cri_config};
+use crate::network;
 use crate::node::Node;
 use crate::paths::Paths;
 use crate::up::serve;
@@ -30,6 +31,7 @@ pub(crate) async fn run(down: Down) -> anyhow::Result<()> {
     };
     let (served, drained) = tokio::join!(serve(server, agent, shutdown.clone()), drained);
     let ended = drained.and_then(|ended| served.map(|()| ended))?;
+    network::remove(&paths).context("removing the pods' bridge")?;
     println!("{ended} pods ended; {} keeps images and logs", paths.data.display());
     Ok(())
 }

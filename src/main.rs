@@ -8,6 +8,7 @@ mod daemon;
 mod down;
 mod image;
 mod install;
+mod network;
 mod node;
 mod output;
 mod paths;

@@ -1,14 +1,13 @@
 //! `cleat up`: the CRI server and the agent in one process, and a screen that says what runs.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{Network, Up};
+use crate::args::Up;
 use crate::daemon::{self, agent_config, cri_config};
+use crate::network;
 use crate::output::{BOLD, paint};
 use crate::paths::Paths;
 use crate::progress;
@@ -22,7 +21,7 @@ pub(crate) async fn run(up: Up) -> anyhow::Result<()> {
     let agent = agent_config(&paths, &up.node, up.manifests.as_deref())?;
     let mut cri = cri_config(&paths, &up.runtime)?;
     if up.runtime.cni_conf_dir.is_none() {
-        cri.cni_conf_dir = configure_network(&paths, &up.network)?;
+        cri.cni_conf_dir = network::configure(&paths, &up.network)?;
     }
     let shutdown = daemon::shutdown_on_signal()?;
     let node_name = agent.node_name.clone();
@@ -59,25 +58,6 @@ pub(crate) async fn serve(
     cri.and(agent)
 }
 
-/// Writes our configuration list below the data directory, and returns its directory.
-fn configure_network(paths: &Paths, network: &Network) -> anyhow::Result<std::path::PathBuf> {
-    let subnet = |cidr: &String| {
-        cidr.parse::<IpNet>()
-            .with_context(|| format!("--pod-cidr {cidr}: expected a range such as 10.88.0.0/16"))
-    };
-    let subnets = network.pod_cidr.iter().map(subnet).collect::<Result<Vec<_>, _>>()?;
-    let dir = paths.data.join("cni/net.d");
-    fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
-    let file = dir.join("10-cleat.conflist");
-    let list =
-        cni_invoke::default_conflist("cleat", &network.bridge, &subnets, &paths.data.join("cni/networks"));
-    let draft = dir.join(".10-cleat.conflist");
-    fs::write(&draft, list)
-        .and_then(|()| fs::rename(&draft, &file))
-        .with_context(|| format!("writing {}", file.display()))?;
-    Ok(dir)
-}
-
 fn welcome(paths: &Paths, node: &str, manifests: Option<&Path>) {
     let flags = paths.flags();
     let own = std::env::args().next().unwrap_or_else(|| "cleat".into());
@@ -89,6 +69,7 @@ fn welcome(paths: &Paths, node: &str, manifests: Option<&Path>) {
         None => println!("  manifests  none; name a directory with --manifests DIR"),
     }
     println!("Next, in another terminal:");
+    // The directories come before the verb: after `--` they would be the container's arguments.
     for (command, what) in [
         ("ctl get pods -o wide", "the pods and their addresses"),
         ("ctl describe pod NAME", "one pod, what it waits for, its events"),
@@ -97,7 +78,8 @@ fn welcome(paths: &Paths, node: &str, manifests: Option<&Path>) {
         ("image ls", "the images"),
         ("down", "end all pods and leave nothing"),
     ] {
-        println!("  {own} {:<40} {what}", format!("{command}{flags}"));
+        let (group, rest) = command.split_once(' ').unwrap_or((command, ""));
+        println!("  {:<52} {what}", format!("{own} {group}{flags} {rest}").trim_end());
     }
     println!("Ctrl-C stops cleat; the pods go on.\n");
 }
