@@ -3,9 +3,13 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::{Errno, ioctl_fionbio};
+use rustix::pipe::fcntl_setpipe_size;
 
 use crate::log::Stream;
 use crate::pod::Conn;
+
+/// What a client may be behind in reading, in bytes: the most that the kernel gives a pipe by default.
+const BEHIND: usize = 1024 * 1024;
 
 /// One attached client.
 #[derive(Debug)]
@@ -22,6 +26,10 @@ impl Attached {
     pub(crate) fn new(conn: Conn, descriptors: Vec<OwnedFd>) -> Self {
         let mut descriptors = descriptors.into_iter().filter(|fd| ioctl_fionbio(fd, true).is_ok());
         let outputs = [descriptors.next(), descriptors.next()];
+        for output in outputs.iter().flatten() {
+            // What is no pipe has a size of its own.
+            let _ = fcntl_setpipe_size(output, BEHIND);
+        }
         let stdin = descriptors.next();
         Self { conn, gave_stdin: stdin.is_some(), outputs, stdin }
     }

@@ -21,6 +21,7 @@ with_both_runtimes! {
     many_at_once
     resources_can_change
     everybody_is_killed
+    a_creation_that_hangs_is_given_up
 }
 
 fn a_container_from_begin_to_end(runtime: Runtime) {
@@ -224,4 +225,41 @@ fn everybody_is_killed(runtime: Runtime) {
     };
     // pause, the shell, and its sleep.
     crate::fixture::until("three processes", || inside() == 3);
+}
+
+fn a_creation_that_hangs_is_given_up(runtime: Runtime) {
+    let pod = Pod::new(runtime);
+    let marker = format!("{}", 200_000 + std::process::id());
+    for request in [
+        Request::Delete { container: "a".into() },
+        Request::Kill { container: "a".into(), signal: 15, all: false },
+    ] {
+        let create = pod.container("a", "true", &Options::default());
+        let config = create.bundle.join("config.json");
+        let mut spec: serde_json::Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
+        let hook = serde_json::json!({"path": "/bin/sleep", "args": ["sleep", marker]});
+        spec["hooks"] = serde_json::json!({"createRuntime": [hook]});
+        fs::write(&config, spec.to_string()).unwrap();
+        let asked = pod.ask(&Request::Create(create));
+        let hook = || {
+            let all = linux::stat::all().unwrap().into_iter().map(|(pid, _)| pid);
+            all.filter(|pid| {
+                fs::read(format!("/proc/{pid}/cmdline"))
+                    .is_ok_and(|line| line == format!("sleep\0{marker}\0").as_bytes())
+            })
+            .collect::<Vec<_>>()
+        };
+        crate::fixture::until("a hook that hangs", || !hook().is_empty());
+        // The pod's other containers do not notice.
+        pod.run("b", "true", &Options::default());
+        pod.wait("b");
+        pod.delete("b");
+        pod.done(&request);
+        let Response::Error { kind, .. } = asked.response() else { panic!() };
+        assert_eq!(kind, ErrorKind::FailedPrecondition);
+        assert!(pod.status().containers.is_empty());
+        assert!(!pod.dir.path().join("oci/a").exists());
+        hook().into_iter().for_each(|pid| linux::signalfd::send(pid, 9).unwrap());
+        crate::fixture::until("the end of the hook", || hook().is_empty());
+    }
 }
