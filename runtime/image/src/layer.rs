@@ -183,7 +183,7 @@ pub(crate) fn commit_layer(
     let Some((chain_id, below)) = chain.split_last() else { return Ok(()) };
     let below: Vec<_> = below.iter().rev().map(|id| store.layer_path(id).join("fs")).collect();
     let own = ingest.layer(chain_id).map_err(CommitError::Store)?;
-    inherit(&own, &below, &verified.implicit).map_err(CommitError::Unpack)?;
+    inherit(&own, &below, verified).map_err(CommitError::Unpack)?;
     let record = LayerRecord {
         version: crate::store::VERSION,
         chain_id: chain_id.clone(),

@@ -33,12 +33,12 @@ async fn faulty(content: Content, fault: impl Fn(usize, Answer) -> Answer + Send
 /// The pull fails with this text, and leaves nothing.
 async fn assert_fails(server: &Server, kind: PullErrorKind, text: &str) {
     let home = Home::new();
-    let error = pull(&home, &server.name("app")).await.unwrap_err();
+    let error = pull(&home, &server.name("app")).await.expect_err("a fault");
     assert!(chain(&error).contains(text), "{}", chain(&error));
     assert!(chain(&error).contains(&format!("127.0.0.1:{}", server.port)), "{}", chain(&error));
     assert_eq!(error.kind(), kind, "{error:?}");
     assert_eq!(home.names("ingest"), Vec::<String>::new());
-    assert_eq!(home.store.list().unwrap(), []);
+    assert_eq!(home.store.list().expect("an index"), []);
     home.assert_empty();
 }
 

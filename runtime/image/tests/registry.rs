@@ -42,7 +42,7 @@ async fn index_tag_digest_and_removal() {
         .pull(&registries(), &name, None, &amd64())
         .await
         .unwrap_or_else(|e| panic!("{}", chain(&e)));
-    assert_eq!(image.tags, [name.clone()]);
+    assert_eq!(image.tags, std::slice::from_ref(&name));
     assert_eq!((image.config.user.as_str(), image.layers.len()), ("1000", 3));
     assert!(image.size > 3_000_000, "{}", image.size);
     let id = image.id.to_string();

@@ -23,7 +23,7 @@ use crate::reference::{Reference, ReferenceError};
 use crate::store::ingest::Ingest;
 use crate::store::{Image, Store, StoreError};
 use crate::unpack::{UnpackError, Verified, unpack};
-use source::Source;
+use source::{Source, Stream};
 
 /// Layers unpacked at one time.
 const UNPACKERS_MAX: usize = 3;
@@ -342,7 +342,7 @@ impl Loading {
         Ok(Some(content))
     }
 
-    fn member(&self, name: &str) -> Result<Option<(Box<dyn Read + Send>, u64)>, LoadError> {
+    fn member(&self, name: &str) -> Result<Option<Stream>, LoadError> {
         self.source.member(name).map_err(|e| self.unreadable(e))
     }
 

@@ -28,6 +28,9 @@ pub(super) enum Member {
     Link(String),
 }
 
+/// A member's content, and its size.
+pub(super) type Stream = (Box<dyn Read + Send>, u64);
+
 impl Source {
     /// Opens an archive. What cannot be sought in (a pipe, a compressed tar) is first copied into `scratch`.
     pub(super) fn open(path: &Path, scratch: &Path) -> Result<Source, LoadError> {
@@ -52,7 +55,7 @@ impl Source {
     }
 
     /// A member as a stream, with its size; `None` if there is no such member.
-    pub(super) fn member(&self, name: &str) -> io::Result<Option<(Box<dyn Read + Send>, u64)>> {
+    pub(super) fn member(&self, name: &str) -> io::Result<Option<Stream>> {
         let mut name = clean(name);
         match self {
             Source::Directory(root) => match File::open(root.join(name)) {

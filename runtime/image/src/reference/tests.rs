@@ -49,7 +49,8 @@ fn digest_wins_over_tag() {
 fn bad_references_say_why() {
     use ReferenceError as E;
     let long = format!("a/{}", "a".repeat(255));
-    let table: &[(&str, fn(&E) -> bool)] = &[
+    type Expected = fn(&E) -> bool;
+    let table: &[(&str, Expected)] = &[
         ("", |e| matches!(e, E::Empty)),
         (":justtag", |e| matches!(e, E::Name(..))),
         ("@sha256:fff", |e| matches!(e, E::Digest(..))),

@@ -82,17 +82,18 @@ impl OneOrMore {
 /// The places to ask for a registry's content, in order, by the first of the directories that knows it.
 pub(super) fn hosts(certs_d: &[PathBuf], domain: &str) -> Result<Vec<Host>, RegistryError> {
     let with_port = domain.contains(':').then(|| domain.replacen(':', "_", 1) + "_");
-    for name in with_port.as_deref().into_iter().chain([domain, "_default"]) {
-        for directory in certs_d.iter().map(|root| root.join(name)).filter(|directory| directory.is_dir()) {
-            let file = directory.join("hosts.toml");
-            return match std::fs::read_to_string(&file) {
-                Ok(text) => parse(&text, domain, &directory)
-                    .map_err(|reason| RegistryError::Config { path: file, reason }),
-                Err(_) => Ok(vec![Host { tls: docker_tls(&directory), ..default_host(domain) }]),
-            };
+    let names = with_port.as_deref().into_iter().chain([domain, "_default"]);
+    let mut directories = names.flat_map(|name| certs_d.iter().map(move |root| root.join(name)));
+    let Some(directory) = directories.find(|directory| directory.is_dir()) else {
+        return Ok(vec![default_host(domain)]);
+    };
+    let file = directory.join("hosts.toml");
+    match std::fs::read_to_string(&file) {
+        Ok(text) => {
+            parse(&text, domain, &directory).map_err(|reason| RegistryError::Config { path: file, reason })
         }
+        Err(_) => Ok(vec![Host { tls: docker_tls(&directory), ..default_host(domain) }]),
     }
-    Ok(vec![default_host(domain)])
 }
 
 /// The registry itself: by https, but on this machine by http.

@@ -17,7 +17,6 @@ use std::time::{Duration, SystemTime};
 pub use credentials::Credentials;
 pub use error::RegistryError;
 pub(crate) use session::Session;
-pub(crate) use transfer::Sink;
 
 use client::HttpClient;
 use hosts::Tls;

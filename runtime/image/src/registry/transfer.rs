@@ -29,7 +29,7 @@ pub(crate) struct Fetched {
 }
 
 /// Who takes a blob.
-pub(crate) enum Sink<'a> {
+enum Sink<'a> {
     /// Another thread; it is given data no faster than it takes it.
     Channel(&'a mpsc::Sender<Bytes>),
     /// Memory.

@@ -397,6 +397,3 @@ impl Image {
         !(self.tags.is_empty() && self.digests.is_empty())
     }
 }
-
-#[cfg(test)]
-mod tests;

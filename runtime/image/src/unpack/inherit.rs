@@ -1,39 +1,84 @@
-//! Attributes of directories that a layer has only because something lies in them.
+//! What of a layer depends on those below it: directories without an entry, and whiteouts that hide nothing.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::UnpackError;
-use super::tree::{Attributes, is_portable, set_attributes};
+use super::tree::{Attributes, is_opaque, is_portable, is_whiteout, name, parent, set_attributes};
+use super::{UnpackError, Verified};
 
-/// Gives such directories of `layer` the attributes they have in the layers below (the topmost first), since the mount
-/// shows the uppermost directory's: without this `/tmp` would lose its sticky bit to a layer that has only `tmp/x`.
-pub(crate) fn inherit(layer: &PathBuf, below: &[PathBuf], implicit: &[Vec<u8>]) -> Result<(), UnpackError> {
-    let open_all = |path: &PathBuf| File::open(path);
-    let failed = |e: io::Error| UnpackError::write("open the layers of", String::new(), errno(&e));
-    let roots = below.iter().map(open_all).collect::<Result<Vec<_>, _>>().map_err(failed)?;
-    let own = File::open(layer).map_err(failed)?;
-    for path in implicit {
-        let failed = |e| {
-            UnpackError::write("inherit the attributes of", String::from_utf8_lossy(path).into_owned(), e)
-        };
-        let Some(lower) = roots.iter().find_map(|root| open(root, path).ok()) else { continue };
-        let attributes = attributes(&lower).map_err(failed)?;
-        open(&own, path).and_then(|directory| set_attributes(&directory, &attributes)).map_err(failed)?;
+/// Fits a layer to those below (the topmost first), all of them visible.
+///
+/// A directory that it has without an entry gets the attributes it has below, since the mount shows the uppermost
+/// directory's: without this `/tmp` would lose its sticky bit to a layer that has only `tmp/x`. A whiteout in a
+/// directory that has nothing below is removed: overlayfs would list it there as a file that cannot be looked up.
+pub(crate) fn inherit(layer: &Path, below: &[PathBuf], unpacked: &Verified) -> Result<(), UnpackError> {
+    let named = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
+    let opened = |e: io::Error| UnpackError::write("open the layers of", String::new(), errno(&e));
+    let own = File::open(layer).map_err(opened)?;
+    let below = below.iter().map(File::open).collect::<Result<Vec<_>, _>>().map_err(opened)?;
+    for path in &unpacked.loose.implicit {
+        let Some(lower) = directory_below(&own, &below, path) else { continue };
+        let inherited = attributes(&lower)
+            .and_then(|attributes| set_attributes(&open(&own, path, OFlags::DIRECTORY)?, &attributes));
+        inherited.map_err(|e| UnpackError::write("inherit the attributes of", named(path), e))?;
+    }
+    for path in &unpacked.loose.whiteouts {
+        let parent = parent(path);
+        if directory_below(&own, &below, parent).is_none() {
+            let removed =
+                open(&own, parent, OFlags::DIRECTORY).and_then(|parent| remove_whiteout(&parent, name(path)));
+            removed.map_err(|e| UnpackError::write("remove the whiteout of", named(path), e))?;
+        }
     }
     Ok(())
 }
 
-fn open(root: &File, path: &[u8]) -> rustix::io::Result<File> {
+/// The directory that the mount merges with this layer's at `path`, of the topmost layer that has one.
+fn directory_below(own: &File, below: &[File], path: &[u8]) -> Option<File> {
+    let ends =
+        path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at).chain([path.len()]);
+    let ends: Vec<usize> = ends.collect();
+    let is_hidden =
+        |root: &File, end: &usize| open(root, &path[..*end], OFlags::DIRECTORY).is_ok_and(|d| is_opaque(&d));
+    if ends.iter().any(|end| is_hidden(own, end)) {
+        return None;
+    }
+    'layers: for root in below {
+        for end in &ends {
+            match open(root, &path[..*end], OFlags::DIRECTORY) {
+                Ok(directory) if *end == path.len() => return Some(directory),
+                Ok(_) => {}
+                // It says nothing about the path, unless it hides what is below.
+                Err(Errno::NOENT) if ends.iter().take_while(|e| *e < end).any(|e| is_hidden(root, e)) => {
+                    return None;
+                }
+                Err(Errno::NOENT) => continue 'layers,
+                // Something else is there: a whiteout, or what is no directory.
+                Err(_) => return None,
+            }
+        }
+    }
+    None
+}
+
+fn open(root: &File, path: &[u8], flags: OFlags) -> rustix::io::Result<File> {
     let path = if path.is_empty() { b".".as_slice() } else { path };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::openat2(root, path, flags, Mode::empty(), resolve).map(File::from)
+    rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve).map(File::from)
+}
+
+/// The name may be another object's by now.
+fn remove_whiteout(parent: &File, name: &[u8]) -> rustix::io::Result<()> {
+    match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(status) if is_whiteout(&status) => rustix::fs::unlinkat(parent, name, AtFlags::empty()),
+        Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
+        Err(e) => Err(e),
+    }
 }
 
 fn attributes(directory: &File) -> rustix::io::Result<Attributes> {

@@ -101,13 +101,20 @@ pub(super) fn pairs(numbers: &[u64]) -> Result<Vec<(u64, u64)>, String> {
 mod tests {
     use super::*;
 
+    fn records(records: &[&str]) -> Pax {
+        let text = records.iter().map(|record| {
+            let length = (1..).find(|length: &usize| length.to_string().len() + record.len() + 2 == *length);
+            format!("{} {record}\n", length.unwrap())
+        });
+        Pax::parse(text.collect::<String>().as_bytes()).unwrap()
+    }
+
     #[test]
     fn records_go_by_length() {
-        let pax =
-            Pax::parse(b"30 SCHILY.xattr.user.a=x\ny=\0\n\n\n21 mtime=-1.25000000\n10 path=a\n\0\0").unwrap();
+        let pax = records(&["SCHILY.xattr.user.a=x\ny=\0\n\n", "mtime=-1.25", "path=b", "path=a", "uid="]);
         assert_eq!(pax.xattrs(), [(b"user.a".to_vec(), b"x\ny=\0\n\n".to_vec())]);
         assert_eq!(pax.time("mtime"), Some((-2, 750_000_000)));
-        assert_eq!(pax.get("path"), Some(b"a".as_slice()));
+        assert_eq!((pax.get("path"), pax.get("uid")), (Some(b"a".as_slice()), None));
         for bad in ["5 a\n", "99 path=a\n", "x path=a\n", "10 path=ab\n", "0 \n", "9 patha\n "] {
             assert!(Pax::parse(bad.as_bytes()).is_err(), "{bad:?}");
         }
@@ -115,11 +122,10 @@ mod tests {
 
     #[test]
     fn sparse_maps() {
-        let parse = |text: &str| Pax::parse(text.as_bytes()).unwrap().sparse_map();
-        assert_eq!(parse("26 GNU.sparse.map=0,5,9,1\n"), Ok(Some(vec![(0, 5), (9, 1)])));
-        let blocks = "25 GNU.sparse.numblocks=1\n23 GNU.sparse.offset=7\n25 GNU.sparse.numbytes=2\n";
-        assert_eq!(parse(blocks), Ok(Some(vec![(7, 2)])));
-        assert!(parse("24 GNU.sparse.map=0,5,9\n").is_err());
-        assert_eq!(parse("10 path=a\n"), Ok(None));
+        assert_eq!(records(&["GNU.sparse.map=0,5,9,1"]).sparse_map(), Ok(Some(vec![(0, 5), (9, 1)])));
+        let blocks = ["GNU.sparse.numblocks=1", "GNU.sparse.offset=7", "GNU.sparse.numbytes=2"];
+        assert_eq!(records(&blocks).sparse_map(), Ok(Some(vec![(7, 2)])));
+        assert!(records(&["GNU.sparse.map=0,5,9"]).sparse_map().is_err());
+        assert_eq!(records(&["path=a"]).sparse_map(), Ok(None));
     }
 }

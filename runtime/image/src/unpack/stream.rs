@@ -11,6 +11,7 @@ use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 use super::UnpackError;
 use super::entry::Entries;
+use super::tree::Loose;
 use super::write::Writer;
 use crate::digest::{Digest, Hasher};
 use crate::store::Usage;
@@ -26,8 +27,8 @@ pub(crate) struct Verified {
     pub(crate) diff_id: Digest,
     /// What it takes on the disk.
     pub(crate) usage: Usage,
-    /// Directories that take their attributes from the layers below.
-    pub(crate) implicit: Vec<Vec<u8>>,
+    /// For [`super::inherit`].
+    pub(super) loose: Loose,
 }
 
 /// Unpacks a layer into a directory that is there and empty. Returns the digest of the blob, which is the first thing
@@ -55,7 +56,7 @@ fn unpack_tar(blob: &mut impl Read, hasher: Hasher, directory: &Path) -> Result<
     }
     drop(entries.finish()?);
     let Writer { tree, usage, .. } = writer;
-    Ok(Verified { diff_id: tar.hasher.finish(), usage, implicit: tree.finish()? })
+    Ok(Verified { diff_id: tar.hasher.finish(), usage, loose: tree.finish()? })
 }
 
 fn errno(error: &io::Error) -> Errno {

@@ -34,6 +34,15 @@ impl Attributes {
     }
 }
 
+/// Real paths of what depends on the layers below.
+#[derive(Debug)]
+pub(crate) struct Loose {
+    /// Directories that take their attributes from there.
+    pub(super) implicit: Vec<Vec<u8>>,
+    /// Whiteouts, some of which may hide nothing.
+    pub(super) whiteouts: Vec<Vec<u8>>,
+}
+
 #[derive(Debug)]
 pub(super) struct Tree {
     root: OwnedFd,
@@ -43,6 +52,8 @@ pub(super) struct Tree {
     directories: BTreeMap<Vec<u8>, Attributes>,
     /// Directories that had to be made without an entry of their own, by real path.
     implicit: BTreeSet<Vec<u8>>,
+    /// Whiteouts made, by real path; some may have been replaced since.
+    whiteouts: Vec<Vec<u8>>,
 }
 
 /// An entry's place: its parent's real path, the parent, and its name there.
@@ -53,7 +64,13 @@ pub(super) struct Place<'a> {
 
 impl Tree {
     pub(super) fn new(root: OwnedFd) -> Tree {
-        Tree { root, last: None, directories: BTreeMap::new(), implicit: BTreeSet::from([Vec::new()]) }
+        Tree {
+            root,
+            last: None,
+            directories: BTreeMap::new(),
+            implicit: BTreeSet::from([Vec::new()]),
+            whiteouts: Vec::new(),
+        }
     }
 
     /// Opens the parent directory of `path` (clean, not the root), made if it is missing and `make` is set, and makes
@@ -132,7 +149,10 @@ impl Tree {
     pub(super) fn whiteout(&mut self, path: &[u8], entry: &Entry) -> Result<bool, UnpackError> {
         let place = self.place(path);
         match rustix::fs::mknodat(place.parent, place.name, FileType::CharacterDevice, Mode::empty(), 0) {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                self.whiteouts.push(self.real(path));
+                Ok(true)
+            }
             // What this layer has there itself hides it; but a directory would be merged.
             Err(Errno::EXIST) => {
                 let status = self.status(path).map_err(|e| entry.failed("look at", e))?;
@@ -185,6 +205,7 @@ impl Tree {
         let within = |other: &[u8]| other == gone || other.starts_with(&gone) && other[gone.len()] == b'/';
         self.directories.retain(|other, _| !within(other));
         self.implicit.retain(|other| !within(other));
+        self.whiteouts.retain(|other| !within(other));
         self.last = None;
         Ok(())
     }
@@ -265,9 +286,9 @@ impl Tree {
         Ok(())
     }
 
-    /// Sets the directories' attributes, now that nothing is written into them any more. Returns the real paths of
-    /// those that had no entry.
-    pub(super) fn finish(self) -> Result<Vec<Vec<u8>>, UnpackError> {
+    /// Sets the directories' attributes, now that nothing is written into them any more. Returns what depends on
+    /// the layers below.
+    pub(super) fn finish(self) -> Result<Loose, UnpackError> {
         let plain = Attributes { mode: 0o755, uid: 0, gid: 0, mtime: (0, 0), xattrs: Vec::new() };
         let implicit = self.implicit.iter().map(|path| (path, &plain));
         for (path, attributes) in self.directories.iter().chain(implicit) {
@@ -278,7 +299,7 @@ impl Tree {
                 UnpackError::write("set the attributes of", String::from_utf8_lossy(path).into_owned(), e)
             })?;
         }
-        Ok(self.implicit.into_iter().collect())
+        Ok(Loose { implicit: self.implicit.into_iter().collect(), whiteouts: self.whiteouts })
     }
 }
 
@@ -309,7 +330,12 @@ pub(super) fn is_portable(name: &[u8]) -> bool {
     name == b"security.capability" || known && !name.starts_with(b"user.overlay.")
 }
 
-fn is_whiteout(status: &rustix::fs::Stat) -> bool {
+pub(super) fn is_opaque(directory: impl AsFd) -> bool {
+    let mut value = [0; 1];
+    rustix::fs::fgetxattr(directory, OPAQUE, &mut value[..]) == Ok(1) && value == *b"y"
+}
+
+pub(super) fn is_whiteout(status: &rustix::fs::Stat) -> bool {
     FileType::from_raw_mode(status.st_mode) == FileType::CharacterDevice && status.st_rdev == 0
 }
 
@@ -320,7 +346,7 @@ pub(super) fn proc_path(directory: &OwnedFd, name: &[u8]) -> std::path::PathBuf 
     directory.join(std::ffi::OsStr::from_bytes(name))
 }
 
-fn parent(path: &[u8]) -> &[u8] {
+pub(super) fn parent(path: &[u8]) -> &[u8] {
     &path[..path.iter().rposition(|&byte| byte == b'/').unwrap_or(0)]
 }
 

@@ -139,7 +139,10 @@ impl Writer {
         if target.is_empty() {
             return Err(missing());
         }
-        self.tree.enter(&target, false, entry)?;
+        self.tree.enter(&target, false, entry).map_err(|e| match e {
+            UnpackError::Blocked { .. } => missing(),
+            other => other,
+        })?;
         let (parent, target_name) = (self.tree.place(&target).parent, name(&target));
         let parent = rustix::io::fcntl_dupfd_cloexec(parent, 0).map_err(|e| entry.failed("link", e))?;
         let real = self.tree.real(&target);

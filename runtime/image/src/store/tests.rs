@@ -1,1 +1,0 @@
-//! The store without registries: index, references, holds, collection.
