@@ -13,9 +13,8 @@ pub(super) const DEPTH: usize = 8;
 pub(super) const CHUNK: usize = 32 * 1024;
 /// A connection on which nothing moves for so long is closed.
 const IDLE: Duration = Duration::from_hours(4);
-/// How long a peer may take to close after we have said everything. Closing first could take from it what it has
-/// not read yet.
-pub(super) const LINGER: Duration = Duration::from_secs(5);
+/// How long a client may take to close after we have said everything.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// What the client says on a channel; ends when it closes the channel or is gone.
 pub(super) type Inlet = mpsc::Receiver<Bytes>;
@@ -101,13 +100,23 @@ impl Activity {
     }
 }
 
-/// Runs a connection's two directions: until the peer is gone, or we have said everything and it has closed too.
-pub(super) async fn drive(reader: impl Future<Output = ()>, writer: impl Future<Output = ()>) {
+/// Which end of a connection we are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    /// Closes when it has heard and said enough.
+    Client,
+    /// Lets the client close: closing first could take from it what it has not read yet.
+    Server,
+}
+
+/// Runs a connection's two directions: until the peer is gone, or we have said everything (and, for a server, the
+/// client has closed too).
+pub(super) async fn drive(side: Side, reader: impl Future<Output = ()>, writer: impl Future<Output = ()>) {
     let mut reader = std::pin::pin!(reader);
     tokio::select! {
         () = &mut reader => {}
-        () = writer => {
+        () = writer => if side == Side::Server {
             let _ = tokio::time::timeout(LINGER, reader).await;
-        }
+        },
     }
 }

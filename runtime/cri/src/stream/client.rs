@@ -14,8 +14,8 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::http::header::SEC_WEBSOCKET_PROTOCOL;
 use tokio_util::sync::CancellationToken;
 
-use super::channel::{CHUNK, DEPTH, Headers, Inlet, Outlet};
-use super::websocket::{self, Form, Side};
+use super::channel::{CHUNK, DEPTH, Headers, Inlet, Outlet, Side};
+use super::websocket::{self, Form};
 use super::{TerminalSize, negotiate, spdy, status};
 
 /// Why a session did not come to its end.
@@ -175,8 +175,8 @@ impl PortForward {
         url: &str,
     ) -> Result<(PortForward, impl Future<Output = ()> + Send + use<>), ClientError> {
         let (socket, _) = open(url, negotiate::TUNNEL).await?;
-        let (near, carry) = websocket::tunnel(socket);
-        let (connection, run) = spdy::connect(near, CancellationToken::new());
+        let (near, carry) = websocket::tunnel(socket, Side::Client);
+        let (connection, run) = spdy::connect(near, Side::Client, CancellationToken::new());
         let run = async move {
             tokio::join!(carry, run);
         };

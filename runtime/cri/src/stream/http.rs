@@ -26,12 +26,12 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::channel::{DEPTH, Outlet};
+use super::channel::{DEPTH, Outlet, Side};
 use super::command::Channels;
 use super::forward::Forward;
 use super::negotiate::{self, CommandProtocol, ForwardProtocol};
 use super::token::{self, Tokens};
-use super::websocket::{self, Form, Side};
+use super::websocket::{self, Form};
 use super::{Session, Streams, command, forward, spdy};
 
 const SPDY: &str = "SPDY/3.1";
@@ -220,7 +220,7 @@ impl Offer {
                 match negotiate::websocket_forward(&protocols).ok_or_else(|| no_common(&protocols))? {
                     ForwardProtocol::Tunnel => {
                         let work = upgraded(on_upgrade, async move |socket| {
-                            let (near, carry) = websocket::tunnel(websocket(socket).await);
+                            let (near, carry) = websocket::tunnel(websocket(socket).await, Side::Server);
                             tokio::join!(carry, spdy_forward(near, streams, sandbox));
                         });
                         Ok((switch_to_websocket(accept, Some(negotiate::TUNNEL)), work))
@@ -353,7 +353,7 @@ async fn spdy_command(
     starting: impl Future<Output = Result<Session, Status>>,
 ) {
     let gone = CancellationToken::new();
-    let (connection, run) = spdy::connect(socket, gone.clone());
+    let (connection, run) = spdy::connect(socket, Side::Server, gone.clone());
     let session = async {
         let opening =
             tokio::time::timeout(STREAMS_TIMEOUT, spdy_channels(connection, protocol, wishes, gone));
@@ -403,7 +403,7 @@ where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite,
 {
     let gone = CancellationToken::new();
-    let (connection, run) = spdy::connect(socket, gone.clone());
+    let (connection, run) = spdy::connect(socket, Side::Server, gone.clone());
     tokio::join!(run, forward::spdy(connection, streams, sandbox, gone));
 }
 

@@ -1,5 +1,7 @@
 //! The server on a real socket, spoken to by the websocket client and by a minimal SPDY client.
 
+mod raw;
+
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio as ProcessStdio};
@@ -12,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::channel::{Headers, Inlet};
+use super::channel::{Headers, Inlet, Side};
 use super::client::{self, ClientError, PortForward, Stdio};
 use super::{Session, Streamer, Streams, TerminalSize, spdy};
 
@@ -280,7 +282,7 @@ async fn spdy_connect(url: &str, protocols: &[&str]) -> (spdy::Connection, Strin
     while !head.ends_with(b"\r\n\r\n") {
         head.push(socket.read_u8().await.unwrap());
     }
-    let (connection, run) = spdy::connect(socket, CancellationToken::new());
+    let (connection, run) = spdy::connect(socket, Side::Client, CancellationToken::new());
     tokio::spawn(run);
     (connection, String::from_utf8(head).unwrap().to_ascii_lowercase())
 }

@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, WebSocketConfig};
 use tokio_util::sync::CancellationToken;
 
-use super::channel::{Activity, CHUNK, Outgoing, drive};
+use super::channel::{Activity, CHUNK, Outgoing, Side, drive};
 
 /// The largest message a peer may send. Clients send what they read at once.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
@@ -82,13 +82,6 @@ impl Form {
     }
 }
 
-/// Who closes a channel by a message: the client does, and a server has no need to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
-    Client,
-    Server,
-}
-
 /// Runs a connection until it ends; cancels `gone` when the peer is gone.
 pub(super) async fn run<S>(
     socket: WebSocketStream<S>,
@@ -109,7 +102,7 @@ pub(super) async fn run<S>(
             () = activity.ceased() => {}
         }
     };
-    drive(reader, send(sink, form, side, from, &activity)).await;
+    drive(side, reader, send(sink, form, side, from, &activity)).await;
 }
 
 async fn receive<S, E>(
@@ -143,6 +136,7 @@ where
     while let Some(outgoing) = from.recv().await {
         let message = match outgoing {
             Outgoing::Data(id, data) => Some(form.encode(number(id), &data)),
+            // A server's channels end with the connection.
             Outgoing::Finish(id) if side == Side::Client => form.encode_close(number(id)),
             _ => None,
         };
@@ -158,7 +152,7 @@ where
 }
 
 /// The bytes inside a websocket's binary messages, and the future that carries them, to be polled until it ends.
-pub(super) fn tunnel<S>(socket: WebSocketStream<S>) -> (DuplexStream, impl Future<Output = ()>)
+pub(super) fn tunnel<S>(socket: WebSocketStream<S>, side: Side) -> (DuplexStream, impl Future<Output = ()>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -186,7 +180,7 @@ where
             let close = CloseFrame { code: CloseCode::Normal, reason: "".into() };
             let _ = sink.send(Message::Close(Some(close))).await;
         };
-        drive(reader, writer).await;
+        drive(side, reader, writer).await;
     };
     (near, carry)
 }

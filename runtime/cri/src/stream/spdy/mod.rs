@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::channel::{Activity, CHUNK, DEPTH, Gone, Headers, Inlet, Open, Outgoing, Outlet, drive};
+use super::channel::{Activity, CHUNK, DEPTH, Gone, Headers, Inlet, Open, Outgoing, Outlet, Side, drive};
 use frame::{CANCEL, Decoder, Encoder, Frame};
 
 /// Streams the peer may have open at once.
@@ -72,7 +72,11 @@ impl Halves {
 }
 
 /// A connection and the future that runs it, to be polled until it ends; it cancels `gone` when the peer is gone.
-pub(super) fn connect<S>(socket: S, gone: CancellationToken) -> (Connection, impl Future<Output = ()>)
+pub(super) fn connect<S>(
+    socket: S,
+    side: Side,
+    gone: CancellationToken,
+) -> (Connection, impl Future<Output = ()>)
 where
     S: AsyncRead + AsyncWrite,
 {
@@ -89,7 +93,7 @@ where
                 () = activity.ceased() => {}
             }
         };
-        drive(reader, send(write, &halves, &activity, from)).await;
+        drive(side, reader, send(write, &halves, &activity, from)).await;
     };
     (Connection { incoming, to }, run)
 }
