@@ -137,7 +137,11 @@ impl Plugin for Bridge<'_> {
             interface.is_none_or(|i| i.name == self.request.ifname && !i.sandbox.is_empty())
         };
         let ips = previous.ips.iter().filter(|ip| in_pod(ip.interface)).cloned().collect();
-        let args = self.args(AddResult { ips, routes: previous.routes.clone(), ..AddResult::default() })?;
+        let mut args =
+            self.args(AddResult { ips, routes: previous.routes.clone(), ..AddResult::default() })?;
+        // another program's bridge has other names for the host's end
+        let host = previous.interfaces.iter().find(|i| i.sandbox.is_empty() && i.name != self.conf.bridge);
+        args.host = host.map_or(args.host, |i| i.name.clone());
         let links = self.see(&mut kernel, &args)?;
         let expected = previous.interfaces.iter().find(|i| i.name == args.ifname && !i.sandbox.is_empty());
         let found = links.get(Side::Pod, &args.ifname).map(|s| mac_text(&s.link.mac));
@@ -148,7 +152,9 @@ impl Plugin for Bridge<'_> {
             let text = format!("{} has hardware address {found} instead of {}", args.ifname, expected.mac);
             return Err(Failure::Damaged(text));
         }
-        match plan(&self.conf, &args, &links)?.first() {
+        let ops = plan(&self.conf, &args, &links)?;
+        // and it may do without the sysctls that are the container's own
+        match ops.iter().find(|op| !matches!(op, LinkOp::Sysctl { side: Side::Pod, .. })) {
             None => Ok(()),
             Some(op) => Err(Failure::Damaged(format!("the attachment is damaged; mending it needs {op:?}"))),
         }

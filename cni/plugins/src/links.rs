@@ -114,6 +114,9 @@ impl Links {
 pub(crate) struct Kernel {
     host: Route,
     pod: Option<(OwnedFd, Route)>,
+    /// Kept open to the end: closing it waits until the kernel has forgotten what was removed, and that goes on
+    /// while links are removed.
+    nft: Option<Nft>,
 }
 
 impl Kernel {
@@ -126,7 +129,7 @@ impl Kernel {
             }
             None => None,
         };
-        Ok(Kernel { host: Route::open()?, pod })
+        Ok(Kernel { host: Route::open()?, pod, nft: None })
     }
 
     fn route(&mut self, side: Side) -> Result<&mut Route, Failure> {
@@ -264,7 +267,13 @@ impl Kernel {
                 self.route(Side::Pod)?.add_route(&RouteEntry { index: Some(index), ..route.clone() })?;
             }
             LinkOp::Sysctl { side, path, value } => self.write_sysctl(*side, path, value)?,
-            LinkOp::Masquerade(masquerade) => nat::set_masquerade(&mut Nft::open()?, masquerade)?,
+            LinkOp::Masquerade(masquerade) => {
+                let nft = match self.nft.take() {
+                    Some(nft) => nft,
+                    None => Nft::open()?,
+                };
+                nat::set_masquerade(self.nft.insert(nft), masquerade)?;
+            }
             LinkOp::Announce { name } => self.announce(name)?,
             LinkOp::Settle { name } => self.settle(name)?,
         }

@@ -103,11 +103,9 @@ pub(crate) fn plan(conf: &Conf, args: &Args, links: &Links) -> Result<Vec<LinkOp
 
 /// What undoes an attachment, whatever of it is there.
 pub(crate) fn unplan(conf: &Conf, owner: &str, host: String) -> Vec<LinkOp> {
-    let mut ops = vec![LinkOp::DeleteLink { side: Side::Host, name: host }];
-    if conf.ip_masq {
-        ops.push(LinkOp::Masquerade(Masquerade { owner: owner.to_owned(), nets: Vec::new() }));
-    }
-    ops
+    let masquerade = LinkOp::Masquerade(Masquerade { owner: owner.to_owned(), nets: Vec::new() });
+    let link = LinkOp::DeleteLink { side: Side::Host, name: host };
+    conf.ip_masq.then_some(masquerade).into_iter().chain([link]).collect()
 }
 
 fn bridge(conf: &Conf, links: &Links) -> Result<Vec<LinkOp>, Failure> {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod interop;
 mod lab;
 
 use cni_invoke::GcAttachment;
