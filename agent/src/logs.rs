@@ -191,24 +191,35 @@ impl Reader {
     }
 
     async fn send_all(&mut self, server: &Server, id: &str) -> io::Result<()> {
+        if let Some(open) = self.send_existing().await?
+            && self.options.follow
+        {
+            self.follow(open, server, id).await?;
+        }
+        self.push(true).await
+    }
+
+    /// Sends what is there. Returns the current file unless the limit was reached.
+    async fn send_existing(&mut self) -> io::Result<Option<Open>> {
         let files = files(&self.path)?;
         let (first, mut offset) = match self.options.tail_lines {
             Some(lines) => tail(&files, lines)?,
             None => (0, 0),
         };
+        let mut last = None;
         for file in files.iter().skip(first) {
             let mut open = match Open::new(file, std::mem::take(&mut offset)) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 result => result?,
             };
             if self.drain(&mut open).await?.is_break() {
+                last = None;
                 break;
             }
-            if *file == self.path && self.options.follow {
-                self.follow(open, server, id).await?;
-            }
+            last = Some(open);
         }
-        self.push(true).await
+        self.push(true).await?;
+        Ok(last)
     }
 
     /// Sends all complete lines there are, as far as the limit allows.

@@ -199,12 +199,12 @@ impl Effects {
 }
 
 /// Runs something that blocks; its error becomes an effect's.
-async fn blocking<E: std::error::Error>(
+async fn blocking<E>(
     reason: &'static str,
     task: impl FnOnce() -> Result<(), E> + Send + 'static,
 ) -> Result<(), EffectFailed>
 where
-    E: Send + 'static,
+    E: std::error::Error + Send + 'static,
 {
     match tokio::task::spawn_blocking(task).await {
         Ok(result) => result.map_err(|error| EffectFailed::new(reason, chain(&error))),

@@ -74,15 +74,19 @@ fn documents(file: &Path, text: &str) -> Vec<(usize, Result<Value, String>)> {
     all
 }
 
+/// Modes are written with a leading zero (`defaultMode: 0644`); `yes` and `y` are words.
 fn yaml(document: &str, lines_before: usize) -> Result<Value, String> {
-    serde_saphyr::from_str::<Value>(document).map_err(|error| {
-        let at = error
-            .location()
-            .map(|l| format!("line {}: ", l.line() + lines_before as u64))
-            .unwrap_or_default();
+    let options =
+        serde_saphyr::options! { legacy_octal_numbers: true, strict_booleans: true, with_snippet: false };
+    serde_saphyr::from_str_with_options::<Value>(document, options).map_err(|error| {
+        let at = error.location().map(|l| format!("line {}: ", l.line() + lines_before as u64));
         let text = error.to_string();
-        let text = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-        format!("{at}not YAML: {text}")
+        let text = text.lines().next().unwrap_or_default();
+        let text = match text.split_once(": ") {
+            Some((place, rest)) if place.contains("line ") && at.is_some() => rest,
+            _ => text,
+        };
+        format!("{}not YAML: {text}", at.unwrap_or_default())
     })
 }
 

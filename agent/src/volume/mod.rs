@@ -175,7 +175,7 @@ pub(crate) fn teardown(dir: &PodDir) -> Result<(), VolumeFailed> {
 
 /// Mount points below a directory, the deepest and latest first.
 fn mounts_below(dir: &Path) -> Result<Vec<PathBuf>, VolumeFailed> {
-    let table = Path::new("/proc/self/mountinfo");
+    let table = Path::new("/proc/thread-self/mountinfo");
     let text = fs::read_to_string(table).map_err(failed("read", table))?;
     let dir = match fs::canonicalize(dir) {
         Ok(dir) => dir,

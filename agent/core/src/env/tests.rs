@@ -1,3 +1,5 @@
+//! Expansion and the downward API.
+
 use super::*;
 use k8s_openapi::api::core::v1::{EnvVarSource, PodSpec, ResourceRequirements, SecretKeySelector};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;

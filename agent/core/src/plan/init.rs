@@ -16,7 +16,7 @@ impl Planner<'_> {
         for spec in pod::init_containers(&pod) {
             if pod::sidecar(spec) {
                 let going = self.step(spec, sandbox, true);
-                if !initialized && !(going && self.started(spec, sandbox)) {
+                if !(initialized || going && self.started(spec, sandbox)) {
                     return false;
                 }
             } else if !initialized && !self.init_one(spec, sandbox) {

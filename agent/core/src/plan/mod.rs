@@ -190,8 +190,4 @@ impl<'a> Planner<'a> {
 }
 
 #[cfg(test)]
-mod laws;
-#[cfg(test)]
-mod model;
-#[cfg(test)]
 mod tests;

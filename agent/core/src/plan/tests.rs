@@ -1,4 +1,9 @@
-use super::model::*;
+//! The plan of one pod, step by step, on a model node.
+
+mod laws;
+mod model;
+
+use self::model::*;
 use crate::probe::Kind;
 use crate::{Action, Object, State};
 

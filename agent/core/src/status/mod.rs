@@ -128,6 +128,3 @@ pub(crate) fn deadline(desired: &DesiredPod, seen: &ObservedPod) -> Option<Times
     let start = seen.status.as_ref()?.start_time.as_ref()?;
     Some(seconds_later(start.0, seconds))
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,3 +1,5 @@
+//! Each mistake and its wording.
+
 use super::*;
 use k8s_openapi::api::core::v1::*;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;

@@ -185,7 +185,6 @@ fn stop(container: &mut Container, exit_code: i32, now: Timestamp) {
 }
 
 fn do_to(seen: &mut ObservedPod, action: Action, new_id: String, now: Timestamp) {
-    let the = |seen: &mut ObservedPod, id: &str| seen.containers.iter().position(|c| c.id == id).unwrap();
     match action {
         Action::PrepareCgroup => seen.cgroup = Presence::Ready,
         Action::RemoveCgroup => {
@@ -221,6 +220,17 @@ fn do_to(seen: &mut ObservedPod, action: Action, new_id: String, now: Timestamp)
             assert!(seen.containers.iter().all(|c| c.sandbox != id), "a sandbox outlives its containers");
             seen.sandboxes.retain(|s| s.id != id);
         }
+        Action::Forget => {
+            assert!(seen.containers.is_empty() && seen.sandboxes.is_empty(), "something is left");
+            assert!(seen.volumes == Presence::Absent && seen.cgroup == Presence::Absent, "something is left");
+        }
+        action => do_to_container(seen, action, new_id, now),
+    }
+}
+
+fn do_to_container(seen: &mut ObservedPod, action: Action, new_id: String, now: Timestamp) {
+    let the = |seen: &mut ObservedPod, id: &str| seen.containers.iter().position(|c| c.id == id).unwrap();
+    match action {
         Action::CreateContainer { name, sandbox, attempt, crashes, image } => {
             assert!(seen.sandboxes.iter().any(|s| s.id == sandbox && s.ready));
             assert!(seen.containers.iter().all(|c| c.name != name || (c.attempt < attempt && !c.alive())));
@@ -252,11 +262,7 @@ fn do_to(seen: &mut ObservedPod, action: Action, new_id: String, now: Timestamp)
         }
         Action::PostStart { id, .. } => seen.hooks.entry(id).or_default().post_start = HookState::Done,
         Action::PreStop { id, .. } => seen.hooks.entry(id).or_default().pre_stop = HookState::Done,
-        Action::Forget => {
-            assert!(seen.containers.is_empty() && seen.sandboxes.is_empty(), "something is left");
-            assert!(seen.volumes == Presence::Absent && seen.cgroup == Presence::Absent, "something is left");
-        }
-        Action::EnsureImage { .. } => unreachable!("images are the node's"),
+        other => unreachable!("{other:?}"),
     }
 }
 
