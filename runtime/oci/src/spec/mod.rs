@@ -112,7 +112,7 @@ fn linux(spec: &Spec) -> Result<(), RuntimeError> {
     for (index, namespace) in namespaces.iter().enumerate() {
         let kind = namespace.typ();
         if namespaces[..index].iter().any(|other| other.typ() == kind) {
-            return refuse("namespaces", &format!("{kind} is there twice"));
+            return refuse("namespaces", &format!("{} is there twice", namespace_name(kind)));
         }
         match (kind, namespace.path()) {
             (LinuxNamespaceType::User, _) => {
@@ -169,7 +169,9 @@ fn linux(spec: &Spec) -> Result<(), RuntimeError> {
 fn unsupported(linux: &oci_spec::runtime::Linux) -> Result<(), RuntimeError> {
     let mapped = |mappings: &Option<Vec<_>>| mappings.as_ref().is_some_and(|mappings| !mappings.is_empty());
     let label = linux.mount_label().as_deref().is_some_and(|label| !label.is_empty());
+    let flags = linux.personality().as_ref().and_then(|personality| personality.flags().as_ref());
     let asked = [
+        ("personality.flags", flags.is_some_and(|flags| !flags.is_empty()), "the spec defines none"),
         ("uidMappings", mapped(linux.uid_mappings()), "user namespaces are not supported yet"),
         ("gidMappings", mapped(linux.gid_mappings()), "user namespaces are not supported yet"),
         ("mountLabel", label, "SELinux is not supported"),
@@ -241,11 +243,25 @@ fn sysctls(
         if !has(needs) {
             return Err(RuntimeError::spec(
                 field(),
-                format!("would change the host; add a {needs} namespace"),
+                format!("would change the host; add a {} namespace", namespace_name(needs)),
             ));
         }
     }
     Ok(())
+}
+
+/// As the configuration writes it.
+fn namespace_name(kind: LinuxNamespaceType) -> &'static str {
+    match kind {
+        LinuxNamespaceType::Mount => "mount",
+        LinuxNamespaceType::Cgroup => "cgroup",
+        LinuxNamespaceType::Uts => "uts",
+        LinuxNamespaceType::Ipc => "ipc",
+        LinuxNamespaceType::User => "user",
+        LinuxNamespaceType::Pid => "pid",
+        LinuxNamespaceType::Network => "network",
+        LinuxNamespaceType::Time => "time",
+    }
 }
 
 /// The path below `/proc/sys` of a sysctl in dotted or slashed form: whichever of `.` and `/` comes first separates, and
