@@ -69,11 +69,13 @@ impl Registry {
         self.address
     }
 
-    /// Writes the configuration (`hosts.toml`) by which a runtime takes the images of `host` from here.
+    /// Writes the configuration (`hosts.toml`) by which a runtime takes the images of `host` from here, and from here
+    /// alone: a test asks nobody outside.
     pub fn mirror(&self, host: &str, certs: &Path) -> Result<()> {
         let folder = certs.join(host);
         fs::create_dir_all(&folder)?;
-        let text = format!("[host.\"http://{}\"]\ncapabilities = [\"pull\", \"resolve\"]\n", self.address);
+        let here = format!("http://{}", self.address);
+        let text = format!("server = {here:?}\n[host.{here:?}]\ncapabilities = [\"pull\", \"resolve\"]\n");
         fs::write(folder.join("hosts.toml"), text).with_context(|| folder.display().to_string())
     }
 

@@ -23,7 +23,7 @@ impl Snapshot {
         let init = machine.init();
         snapshot.put("mount", mounts(&fs::read_to_string(format!("/proc/{init}/mountinfo"))?));
         snapshot.put("link", links(&fs::read_to_string(format!("/proc/{init}/net/dev"))?));
-        snapshot.put("route", machine.run(&["ip", "route"])?.lines().map(|l| l.trim().to_owned()).collect());
+        snapshot.put("route", routes(&machine.run(&["ip", "route"])?));
         snapshot.put("nf_tables rule", rules(&machine.run(&["nft", "-s", "list", "ruleset"])?));
         snapshot.put("cgroup", cgroups(machine));
         let processes = machine.processes();
@@ -85,6 +85,11 @@ fn mounts(mountinfo: &str) -> BTreeSet<String> {
 
 fn links(dev: &str) -> BTreeSet<String> {
     dev.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect()
+}
+
+/// Routes, without the state of their link: a bridge without ports is "linkdown" and still the same.
+fn routes(text: &str) -> BTreeSet<String> {
+    text.lines().map(|line| line.replace(" linkdown", "").trim().to_owned()).collect()
 }
 
 /// The rules with the table and chain they stand in, so that equal rules of two chains differ.

@@ -4,8 +4,8 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
-use lab::Node;
 use lab::image::{write_archive, write_docker_archive};
+use lab::{Node, wait};
 
 use crate::pod;
 
@@ -39,10 +39,13 @@ fn pods_containers_and_images_are_listed() -> Result<()> {
 #[test]
 fn logs_are_printed_and_followed() -> Result<()> {
     let node = chatty()?;
-    let log = node.cleat(&["ctl", "logs", "chatty"])?;
-    ensure!(log.starts_with("line 1\n"), "{log}");
+    let log = wait::until("ten lines", 10, || {
+        let log = node.cleat(&["ctl", "logs", "chatty"])?;
+        Ok(if log.lines().count() >= 10 { Ok(log) } else { Err(log) })
+    })?;
+    ensure!(log.starts_with("line 1\nline 2\n"), "{log}");
     let tail = node.cleat(&["ctl", "logs", "chatty", "--tail", "2"])?;
-    ensure!(tail.lines().count() <= 3 && !tail.contains("line 1\n"), "{tail}");
+    ensure!(tail.lines().count() == 2 && !tail.contains("line 1\n"), "{tail}");
     let mut follow = node.cleat_command(&["ctl", "logs", "chatty", "-f"]);
     let mut child = follow.stdout(Stdio::piped()).spawn()?;
     let lines = BufReader::new(child.stdout.take().context("no output")?).lines();

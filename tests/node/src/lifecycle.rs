@@ -68,8 +68,7 @@ fn a_killed_process_is_restarted_at_once() -> Result<()> {
     let node = started()?;
     node.apply("idle.yaml", &pod("idle", "", &[("c", "command: [sleep, '600']")]))?;
     node.wait_pod_ready("idle")?;
-    let killed = node.machine().run(&["sh", "-c", "kill -9 $(pgrep -f 'sleep 600')"]);
-    killed?;
+    node.machine().run(&["pkill", "-9", "-f", "^sleep 600"])?;
     let back = node.wait_pod("idle", "to be restarted", 30, |pod| {
         container(pod, "c")["restartCount"] == 1 && lab::node::is_ready(pod)
     })?;
