@@ -1,6 +1,6 @@
 //! What `bridge` has to do. Pure: see [`plan`].
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use netlink::route::{Port, RouteEntry};
@@ -30,7 +30,7 @@ pub(crate) struct Args {
 pub(crate) fn gateways(conf: &Conf, mut ipam: AddResult) -> Result<AddResult, Failure> {
     for ip in &mut ipam.ips {
         if conf.is_gateway && ip.gateway.is_none() {
-            ip.gateway = ip.address.hosts().next();
+            ip.gateway = Some(first(ip.address));
         }
         let Some(gateway) = ip.gateway.filter(|_| conf.is_default_gateway) else { continue };
         let default: IpNet =
@@ -48,6 +48,14 @@ pub(crate) fn gateways(conf: &Conf, mut ipam: AddResult) -> Result<AddResult, Fa
         }
     }
     Ok(ipam)
+}
+
+/// The address after the network's own.
+fn first(net: IpNet) -> IpAddr {
+    match net.network() {
+        IpAddr::V4(ip) => Ipv4Addr::from(u32::from(ip).saturating_add(1)).into(),
+        IpAddr::V6(ip) => Ipv6Addr::from(u128::from(ip).saturating_add(1)).into(),
+    }
 }
 
 /// The host's end is named by its owner, so that `DEL` finds it with the pod's namespace gone.
