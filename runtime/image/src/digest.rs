@@ -24,6 +24,13 @@ impl Digest {
         hasher.finish()
     }
 
+    /// The digest of `content` by the algorithm of this one.
+    pub fn of_same(&self, content: &[u8]) -> Digest {
+        let mut hasher = self.hasher();
+        hasher.update(content);
+        hasher.finish()
+    }
+
     /// `sha256:…`
     pub fn as_str(&self) -> &str {
         &self.0

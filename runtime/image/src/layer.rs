@@ -11,7 +11,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 use crate::digest::Digest;
 use crate::manifest::{Descriptor, chain_ids};
 use crate::progress::{Phase, Progress};
-use crate::pull::PullError;
+use crate::pull::{PullError, finished, run_blocking};
 use crate::registry::{RegistryError, Session};
 use crate::store::ingest::Ingest;
 use crate::store::{LayerRecord, Store, StoreError};
@@ -69,8 +69,8 @@ pub(crate) async fn fetch_all(fetch: &Arc<Fetch>, layers: &[Wanted]) -> Result<(
     }
     let mut built: Vec<Option<Option<Built>>> = layers.iter().map(|_| None).collect();
     let mut visible = 0;
-    while let Some(finished) = tasks.join_next().await {
-        let (number, outcome) = finished.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()));
+    while let Some(joined) = tasks.join_next().await {
+        let (number, outcome) = finished(joined).await;
         built[number] = Some(outcome?);
         while let Some(next) = built.get_mut(visible).and_then(Option::take) {
             if let Some(next) = next {
@@ -97,6 +97,25 @@ impl Fetch {
             return Ok(None);
         }
         let _permit = self.store.0.transfers.acquire().await;
+        let mut from = 0;
+        let verified = loop {
+            match self.attempt(wanted, from).await {
+                Err(PullError::Registry { source: error @ RegistryError::Digest { .. }, .. })
+                    if from + 1 < self.session.place_count() =>
+                {
+                    tracing::info!(%error, image = self.image, "the next host is asked");
+                    from += 1;
+                    let (ingest, chain_id) = (self.ingest.clone(), wanted.chain_id.clone());
+                    run_blocking(move || ingest.discard(&chain_id)).await?;
+                }
+                outcome => break outcome?,
+            }
+        };
+        Ok(Some(Built { verified, _turn: turn }))
+    }
+
+    /// Fetches and unpacks a layer, without asking the first `from` places.
+    async fn attempt(&self, wanted: &Wanted, from: usize) -> Result<Verified, PullError> {
         let directory = self.ingest.layer(&wanted.chain_id)?;
         let (sender, receiver) = mpsc::channel::<Bytes>(PIECES_MAX);
         let hashers = (wanted.blob.digest.hasher(), wanted.diff_id.hasher());
@@ -115,17 +134,16 @@ impl Fetch {
                 self.report(wanted, phase, done);
             }
         };
-        let transferred = self.session.layer(&wanted.blob, &sender, &progress).await;
+        let transferred = self.session.layer(&wanted.blob, &sender, from, &progress).await;
         drop(sender);
-        let unpacked = unpacker.await.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()));
-        let verified = self.verify(wanted, transferred, unpacked)?;
-        Ok(Some(Built { verified, _turn: turn }))
+        self.verify(wanted, from, transferred, finished(unpacker.await).await)
     }
 
     /// Of everything that may have gone wrong, names the cause.
     fn verify(
         &self,
         wanted: &Wanted,
+        from: usize,
         transferred: Result<(), RegistryError>,
         (blob, outcome): (Option<Digest>, Result<Verified, UnpackError>),
     ) -> Result<Verified, PullError> {
@@ -136,9 +154,9 @@ impl Fetch {
             Ok(()) | Err(RegistryError::Stopped { .. }) => {}
             Err(source) => return Err(PullError::Registry { image: image(), source }),
         }
-        if let Some(found) = blob.filter(|found| *found != layer) {
-            let source = self.session.damaged(format!("layer {layer}"), &layer, found);
-            return Err(PullError::Registry { image: image(), source });
+        if let Some(found) = blob {
+            let verified = self.session.verify(&format!("layer {layer}"), &layer, found, from);
+            verified.map_err(|source| PullError::Registry { image: image(), source })?;
         }
         let verified =
             outcome.map_err(|source| PullError::Unpack { image: image(), layer: layer.clone(), source })?;
@@ -153,10 +171,9 @@ impl Fetch {
         let (store, ingest) = (self.store.clone(), self.ingest.clone());
         let chain: Vec<Digest> = layers[..=number].iter().map(|layer| layer.chain_id.clone()).collect();
         let (diff_id, Built { verified, _turn }) = (layers[number].diff_id.clone(), built);
-        let committed =
-            spawn_blocking(move || commit_layer(&store, &ingest, &chain, diff_id, &verified)).await;
+        let committed = run_blocking(move || commit_layer(&store, &ingest, &chain, diff_id, &verified)).await;
         let layer = layers[number].blob.digest.clone();
-        match committed.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic())) {
+        match committed {
             Ok(()) => Ok(()),
             Err(CommitError::Store(e)) => Err(e.into()),
             Err(CommitError::Unpack(source)) => {

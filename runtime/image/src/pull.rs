@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, WeakShared};
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinError, spawn_blocking};
 
 use crate::digest::Digest;
 use crate::layer::{Fetch, Wanted, fetch_all};
@@ -175,25 +175,31 @@ async fn pull_image(
     let refused = |source| PullError::Registry { image: name.clone(), source };
     let unusable = |source| PullError::Manifest { image: name.clone(), source };
     let session = registries.session(reference, credentials).await.map_err(refused)?;
-    let (manifest, mut documents) = manifest(&session, reference, platform, &name).await?;
-    let content = session.blob(&manifest.config, CONFIG_BYTES_MAX).await.map_err(refused)?;
+    let (manifest, mut documents) = manifest(store, &session, reference, platform, &name).await?;
+    let content = match store.document(&manifest.config.digest) {
+        Some(content) => content,
+        None => session.blob(&manifest.config, CONFIG_BYTES_MAX).await.map_err(refused)?,
+    };
     let config = read_config(&content, &manifest, platform).map_err(unusable)?;
     let layers = Wanted::all(&config.rootfs.diff_ids, &manifest.layers);
     let chain: Vec<Digest> = layers.iter().map(|layer| layer.chain_id.clone()).collect();
-    let (own, claimed) = (store.clone(), chain.clone());
-    let ingest =
-        run_blocking(move || own.ingest().and_then(|ingest| ingest.claim(&claimed).map(|()| ingest))).await?;
-    let fetch = Fetch { store: store.clone(), session, ingest: Arc::new(ingest), image: name.clone() };
-    let fetch = Arc::new(fetch);
-    fetch_all(&fetch, &layers).await?;
     let manifests: Vec<Digest> = documents.iter().map(|(digest, _)| digest.clone()).collect();
     let top = manifests.first().map(|top| format!("{}@{top}", reference.repository()));
     let image = Image {
         tags: reference.tagged().into_iter().collect(),
         digests: top.into_iter().collect(),
         manifests,
-        ..config.image(manifest.config.digest.clone(), chain)
+        ..config.image(manifest.config.digest.clone(), chain.clone())
     };
+    if let Some(here) = store.index()?.images.get(&image.id).filter(|here| here.covers(&image)) {
+        return Ok(here.clone());
+    }
+    let (own, claimed) = (store.clone(), chain.clone());
+    let ingest =
+        run_blocking(move || own.ingest().and_then(|ingest| ingest.claim(&claimed).map(|()| ingest))).await?;
+    let fetch = Fetch { store: store.clone(), session, ingest: Arc::new(ingest), image: name.clone() };
+    let fetch = Arc::new(fetch);
+    fetch_all(&fetch, &layers).await?;
     documents.push((image.id.clone(), content));
     let (own, ingest) = (store.clone(), fetch.ingest.clone());
     Ok(run_blocking(move || ingest.commit_image(own.sized(image)?, &documents)).await?)
@@ -201,6 +207,7 @@ async fn pull_image(
 
 /// Follows a reference to this platform's manifest. Returns all documents on the way.
 async fn manifest(
+    store: &Store,
     session: &Session,
     reference: &Reference,
     platform: &Platform,
@@ -209,10 +216,19 @@ async fn manifest(
     let unusable = |source| PullError::Manifest { image: image.to_owned(), source };
     let (mut documents, mut target) = (Vec::new(), reference.target().to_owned());
     for _ in 0..=INDEX_DEPTH_MAX {
-        let fetched = session.manifest(&target).await;
-        let fetched = fetched.map_err(|source| PullError::Registry { image: image.to_owned(), source })?;
-        let document = Document::parse(&fetched.content, &fetched.content_type).map_err(unusable)?;
-        documents.push((fetched.digest, fetched.content));
+        let here = target.parse().ok().and_then(|digest| Some((store.document(&digest)?, digest)));
+        let (content, content_type, digest) = match here {
+            // Below an index, which was fetched: the registry has shown that it has the image.
+            Some((content, digest)) if !documents.is_empty() => (content, String::new(), digest),
+            _ => {
+                let fetched = session.manifest(&target).await;
+                let fetched =
+                    fetched.map_err(|source| PullError::Registry { image: image.to_owned(), source })?;
+                (fetched.content, fetched.content_type, fetched.digest)
+            }
+        };
+        let document = Document::parse(&content, &content_type).map_err(unusable)?;
+        documents.push((digest, content));
         match document {
             Document::Manifest(manifest) => return Ok((manifest, documents)),
             Document::Index(index) => target = index.select(platform).map_err(unusable)?.digest.to_string(),
@@ -264,5 +280,14 @@ impl ConfigDocument {
 
 /// Runs what blocks on the disk.
 pub(crate) async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    spawn_blocking(work).await.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))
+    finished(spawn_blocking(work).await).await
+}
+
+/// What a task or thread returned; its panic goes on here. If the runtime is ending, so is whoever waits for this.
+pub(crate) async fn finished<T>(joined: Result<T, JoinError>) -> T {
+    match joined.map_err(JoinError::try_into_panic) {
+        Ok(value) => value,
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        Err(Err(_cancelled)) => std::future::pending().await,
+    }
 }

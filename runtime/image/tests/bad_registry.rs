@@ -308,3 +308,43 @@ async fn callers_of_the_same_pull_share_it() {
     assert!(outcomes.iter().all(Result::is_ok));
     assert_eq!(server.asked().len(), 4, "manifest, configuration, two layers");
 }
+
+#[tokio::test]
+async fn what_a_mirror_damaged_comes_from_the_registry() {
+    let content = Arc::new(two_layers());
+    let own = content.clone();
+    let registry = Server::start(move |asked| honest(&own, asked)).await;
+    let mirror = Server::start(move |asked| {
+        let mut answer = honest(&content, asked);
+        if asked.is_blob() {
+            answer.body.iter_mut().for_each(|byte| *byte ^= 1);
+        }
+        answer
+    })
+    .await;
+    let certs_d = tempfile::tempdir().unwrap();
+    std::fs::create_dir(certs_d.path().join("r.example")).unwrap();
+    let (registry, mirror) = (registry.port, mirror.port);
+    let hosts = format!("server = 'http://127.0.0.1:{registry}'\n[host.'http://127.0.0.1:{mirror}']\n");
+    std::fs::write(certs_d.path().join("r.example/hosts.toml"), hosts).unwrap();
+    let registries = Registries::patient(vec![certs_d.path().to_owned()], None, impatient());
+    let home = Home::new();
+    let image = home.store.pull(&registries, "r.example/app", None, &amd64()).await;
+    let id = image.unwrap_or_else(|e| panic!("{}", chain(&e))).id.to_string();
+    assert_eq!(read(&home.store, &id, "large"), Some(noise(1_000_000, 3)));
+}
+
+#[tokio::test]
+async fn what_is_here_is_not_fetched_again() {
+    let mut content = two_layers();
+    let digest = image::Digest::of(&content.manifests["latest"].1).to_string();
+    content.tag("other", &digest);
+    let server = Server::start(move |asked| honest(&content, asked)).await;
+    let home = Home::new();
+    for _ in 0..2 {
+        pull(&home, &server.name("app")).await.unwrap();
+    }
+    assert_eq!(server.asked().len(), 5, "once more the manifest");
+    let image = pull(&home, &server.name("app:other")).await.unwrap();
+    assert_eq!((server.asked().len(), image.tags.len()), (6, 2));
+}

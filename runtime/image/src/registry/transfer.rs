@@ -93,9 +93,7 @@ impl Session {
             }
         }
         let expected = by_digest.or(announced.as_ref()).cloned().unwrap_or_else(|| Digest::of(&content));
-        let mut hasher = expected.hasher();
-        hasher.update(&content);
-        let digest = hasher.finish();
+        let digest = expected.of_same(&content);
         if digest != expected {
             return Err((RegistryError::Digest { host, what, expected, found: digest }, None));
         }
@@ -104,34 +102,54 @@ impl Session {
 
     /// A small blob, verified.
     pub(crate) async fn blob(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, RegistryError> {
-        let (mut content, what) = (Vec::new(), format!("configuration {}", descriptor.digest));
+        let what = format!("configuration {}", descriptor.digest);
         if descriptor.size > limit {
             return Err(RegistryError::TooLarge { host: self.reference.domain.clone(), what, limit });
         }
-        self.transfer(descriptor, what.clone(), Sink::Memory(&mut content), &|_| ()).await?;
-        let mut hasher = descriptor.digest.hasher();
-        hasher.update(&content);
-        let found = hasher.finish();
-        if found != descriptor.digest {
-            return Err(self.damaged(what, &descriptor.digest, found));
+        let mut from = 0;
+        loop {
+            let mut content = Vec::new();
+            self.transfer(descriptor, what.clone(), Sink::Memory(&mut content), from, &|_| ()).await?;
+            match self.verify(&what, &descriptor.digest, descriptor.digest.of_same(&content), from) {
+                Ok(()) => return Ok(content),
+                Err(_) if from + 1 < self.places.len() => from += 1,
+                Err(error) => return Err(error),
+            }
         }
-        Ok(content)
     }
 
-    /// A layer's blob, of the right length but not verified: the taker computes the digest.
+    /// A layer's blob, of the right length but not verified: the taker computes the digest. The first `from` places
+    /// are not asked.
     pub(crate) async fn layer(
         &self,
         descriptor: &Descriptor,
         sink: &mpsc::Sender<Bytes>,
+        from: usize,
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<(), RegistryError> {
-        self.transfer(descriptor, format!("layer {}", descriptor.digest), Sink::Channel(sink), progress).await
+        self.transfer(descriptor, format!("layer {}", descriptor.digest), Sink::Channel(sink), from, progress)
+            .await
     }
 
-    /// The error of a blob whose digest is another.
-    pub(crate) fn damaged(&self, what: String, expected: &Digest, found: Digest) -> RegistryError {
-        let hosts: Vec<_> = self.places.iter().map(|place| place.host.authority.as_str()).collect();
-        RegistryError::Digest { host: hosts.join(" or "), what, expected: expected.clone(), found }
+    /// Whether a blob of one of the places after the first `from` is what it should be.
+    pub(crate) fn verify(
+        &self,
+        what: &str,
+        expected: &Digest,
+        found: Digest,
+        from: usize,
+    ) -> Result<(), RegistryError> {
+        if found == *expected {
+            return Ok(());
+        }
+        let hosts: Vec<_> = self.places[from..].iter().map(|place| place.host.authority.as_str()).collect();
+        let (host, what, expected) = (hosts.join(" or "), what.to_owned(), expected.clone());
+        Err(RegistryError::Digest { host, what, expected, found })
+    }
+
+    /// How many places can be asked.
+    pub(crate) fn place_count(&self) -> usize {
+        self.places.len()
     }
 
     async fn transfer(
@@ -139,12 +157,13 @@ impl Session {
         descriptor: &Descriptor,
         what: String,
         sink: Sink<'_>,
+        from: usize,
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<(), RegistryError> {
         let path = format!("blobs/{}", descriptor.digest);
         let mut transfer = Transfer { what, size: descriptor.size, done: 0, sink, progress };
         let mut last = None;
-        for place in self.places.iter().filter(|place| place.host.pull) {
+        for place in self.places[from..].iter().filter(|place| place.host.pull) {
             let mut tries = Tries::new(self);
             loop {
                 let before = transfer.done;

@@ -54,6 +54,11 @@ impl Ingest {
         Ok(path)
     }
 
+    /// Removes what of a layer has been unpacked.
+    pub(crate) fn discard(&self, chain_id: &Digest) -> Result<(), StoreError> {
+        disk::remove(&self.path.join(layer_name(chain_id)))
+    }
+
     /// Makes a verified layer visible; it is on the disk then. Harmless if somebody else was faster.
     pub(crate) fn commit_layer(&self, record: &LayerRecord) -> Result<(), StoreError> {
         let built = self.path.join(layer_name(&record.chain_id));

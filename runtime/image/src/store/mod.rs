@@ -272,6 +272,11 @@ impl Store {
         self.0.root.join("blobs").join(digest.algorithm()).join(digest.hex())
     }
 
+    /// A document that is here and undamaged.
+    pub(crate) fn document(&self, digest: &Digest) -> Option<Vec<u8>> {
+        fs::read(self.blob_path(digest)).ok().filter(|content| digest.of_same(content) == *digest)
+    }
+
     pub(crate) fn lock(&self) -> Result<disk::Locked, StoreError> {
         disk::lock(&self.0.root.join("lock"))
     }
@@ -302,9 +307,12 @@ impl Store {
         change: impl FnOnce(&mut Index) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let _locked = self.lock()?;
-        let mut index = Index { version: VERSION, images: self.index()?.images.clone() };
+        let before = self.index()?;
+        let mut index = Index { version: VERSION, images: before.images.clone() };
         let outcome = change(&mut index)?;
-        disk::write_json(&self.0.root.join("index.json"), &index)?;
+        if index.images != before.images {
+            disk::write_json(&self.0.root.join("index.json"), &index)?;
+        }
         Ok(outcome)
     }
 }
@@ -384,6 +392,14 @@ impl Index {
 }
 
 impl Image {
+    /// Whether a pull that found `other` has nothing to add.
+    pub(crate) fn covers(&self, other: &Image) -> bool {
+        let all = |own: &[String], others: &[String]| others.iter().all(|other| own.contains(other));
+        all(&self.tags, &other.tags)
+            && all(&self.digests, &other.digests)
+            && other.manifests.iter().all(|manifest| self.manifests.contains(manifest))
+    }
+
     /// Drops one reference; with a repository's last tag its digests go too. Returns whether any is left.
     fn forget(&mut self, reference: &str) -> bool {
         self.tags.retain(|tag| tag != reference);
