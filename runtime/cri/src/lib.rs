@@ -42,6 +42,7 @@ mod service;
 mod session;
 mod stats;
 pub mod stream;
+mod usage;
 
 pub use config::{Config, Runtime};
 pub use crash::CRASH_POINTS;

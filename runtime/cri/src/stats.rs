@@ -1,7 +1,6 @@
 //! ContainerStats, PodSandboxStats and their lists, from cgroups, `/proc` and the writable layers.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -19,6 +18,7 @@ use crate::lifecycle::{Phase, PodPhase};
 use crate::node::{Node, blocking, lock, now};
 use crate::record;
 use crate::sandbox_run::INTERFACE;
+use crate::usage::{Interface, interfaces};
 
 /// How long the size of a writable layer counts; reading it walks a tree.
 const DISK_AGE: Duration = Duration::from_secs(10);
@@ -212,40 +212,17 @@ fn psi(stall: &Stall) -> PsiStats {
     PsiStats { full: Some(data(&stall.full)), some: Some(data(&stall.some)) }
 }
 
-/// The pod's interfaces as its monitor's namespace shows them.
+/// The pod's interfaces.
 fn network(pod: &record::Pod) -> Option<NetworkUsage> {
-    let monitor = pod.monitor.as_ref()?;
-    let table = fs::read_to_string(format!("/proc/{}/net/dev", monitor.pid)).ok()?;
-    let mut interfaces = interfaces(&table);
-    let default = interfaces.iter().position(|one| one.name == INTERFACE);
-    let default_interface = default.map(|index| interfaces.remove(index));
-    Some(NetworkUsage { timestamp: now(), default_interface, interfaces })
-}
-
-fn interfaces(table: &str) -> Vec<NetworkInterfaceUsage> {
-    let line = |line: &str| {
-        let (name, rest) = line.split_once(':')?;
-        let numbers: Vec<u64> = rest.split_whitespace().filter_map(|number| number.parse().ok()).collect();
-        Some(NetworkInterfaceUsage {
-            name: name.trim().to_owned(),
-            rx_bytes: value(*numbers.first()?),
-            rx_errors: value(*numbers.get(2)?),
-            tx_bytes: value(*numbers.get(8)?),
-            tx_errors: value(*numbers.get(10)?),
-        })
+    pod.monitor.as_ref()?;
+    let of = |one: Interface| NetworkInterfaceUsage {
+        name: one.name,
+        rx_bytes: value(one.receive[0]),
+        rx_errors: value(one.receive[2]),
+        tx_bytes: value(one.transmit[0]),
+        tx_errors: value(one.transmit[2]),
     };
-    table.lines().skip(2).filter_map(line).filter(|one| one.name != "lo").collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn interface_table() {
-        let table = "Inter-|   Receive\n face |bytes\n    lo: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n  eth0: 10 2 3 0 0 0 0 0 20 4 5 0 0 0 0 0\n";
-        let all = interfaces(table);
-        assert_eq!(all.len(), 1);
-        assert_eq!((all[0].rx_bytes, all[0].tx_errors), (value(10), value(5)));
-    }
+    let (default, others): (Vec<_>, Vec<_>) =
+        interfaces(pod).into_iter().map(of).partition(|one| one.name == INTERFACE);
+    Some(NetworkUsage { timestamp: now(), default_interface: default.into_iter().next(), interfaces: others })
 }
