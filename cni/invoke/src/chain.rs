@@ -358,3 +358,6 @@ fn several(all: impl Iterator<Item = Result<(), NetworkError>>) -> Result<(), Ne
 pub(crate) fn text(error: &dyn std::error::Error) -> String {
     std::iter::successors(Some(error), |e| e.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
+
+#[cfg(test)]
+mod tests;
