@@ -38,6 +38,8 @@ const SPDY: &str = "SPDY/3.1";
 const WEBSOCKET: &str = "websocket";
 const STREAM_PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-version");
 const ACCEPTED_PROTOCOLS: HeaderName = HeaderName::from_static("x-accepted-stream-protocol-versions");
+/// What a client that offers none of them is told.
+const PROTOCOLS: &str = "v5.channel.k8s.io, v4.channel.k8s.io, portforward.k8s.io";
 /// How long a client may take to say what it wants.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a client may take to open the streams of an exec or attach.
@@ -89,7 +91,7 @@ async fn connection(socket: TcpStream, tokens: Arc<Tokens>, streams: Arc<impl St
                 *granted.lock().unwrap_or_else(PoisonError::into_inner) = Some(work);
                 answer
             }
-            Err(refusal) => refusal,
+            Err(refusal) => refusal.answer(),
         };
         async { Ok::<_, Infallible>(answer) }
     });
@@ -111,7 +113,7 @@ fn grant(
     mut request: Request<Incoming>,
     tokens: &Tokens,
     streams: &Arc<impl Streams>,
-) -> Result<(Answer, Work), Answer> {
+) -> Result<(Answer, Work), Refusal> {
     if !matches!(*request.method(), Method::GET | Method::POST) {
         return Err(refuse(StatusCode::METHOD_NOT_ALLOWED, "a streaming URL is opened by GET or POST"));
     }
@@ -141,10 +143,25 @@ fn grant(
     }
 }
 
-fn refuse(code: StatusCode, text: &str) -> Answer {
-    let mut answer = Response::new(format!("{text}\n"));
-    *answer.status_mut() = code;
-    answer
+/// Why a client gets no session.
+struct Refusal {
+    code: StatusCode,
+    text: String,
+}
+
+impl Refusal {
+    fn answer(self) -> Answer {
+        let mut answer = Response::new(format!("{}\n", self.text));
+        *answer.status_mut() = self.code;
+        if self.code == StatusCode::FORBIDDEN {
+            answer.headers_mut().insert(ACCEPTED_PROTOCOLS, HeaderValue::from_static(PROTOCOLS));
+        }
+        answer
+    }
+}
+
+fn refuse(code: StatusCode, text: &str) -> Refusal {
+    Refusal { code, text: text.to_owned() }
 }
 
 /// Which streams a session has.
@@ -163,7 +180,7 @@ enum Offer {
 }
 
 impl Offer {
-    fn read(headers: &HeaderMap) -> Result<Offer, Answer> {
+    fn read(headers: &HeaderMap) -> Result<Offer, Refusal> {
         let upgrade = list(headers, &UPGRADE);
         let offers = |name: &str| upgrade.iter().any(|offer| offer.eq_ignore_ascii_case(name));
         if offers(WEBSOCKET) {
@@ -185,7 +202,7 @@ impl Offer {
         on_upgrade: OnUpgrade,
         wishes: Wishes,
         starting: impl Future<Output = Result<Session, Status>> + Send + 'static,
-    ) -> Result<(Answer, Work), Answer> {
+    ) -> Result<(Answer, Work), Refusal> {
         match self {
             Offer::Spdy { protocols } => {
                 let protocol = negotiate::spdy_command(&protocols).ok_or_else(|| no_common(&protocols))?;
@@ -208,7 +225,7 @@ impl Offer {
         on_upgrade: OnUpgrade,
         wanted: PortForwardRequest,
         streams: Arc<impl Streams>,
-    ) -> Result<(Answer, Work), Answer> {
+    ) -> Result<(Answer, Work), Refusal> {
         let sandbox = wanted.pod_sandbox_id;
         match self {
             Offer::Spdy { protocols } => {
@@ -240,7 +257,7 @@ impl Offer {
 }
 
 /// Channels have one-byte numbers, in base64 one digit; two are used a port.
-fn ports(wanted: &[i32], base64: bool) -> Result<Vec<u16>, Answer> {
+fn ports(wanted: &[i32], base64: bool) -> Result<Vec<u16>, Refusal> {
     let most = if base64 { 5 } else { 127 };
     let ports: Result<Vec<u16>, _> = wanted.iter().map(|port| u16::try_from(*port)).collect();
     match ports {
@@ -259,14 +276,9 @@ fn list(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
     items.map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
 }
 
-fn no_common(offered: &[String]) -> Answer {
+fn no_common(offered: &[String]) -> Refusal {
     let text = format!("unable to upgrade: no common protocol, the client offers {}", offered.join(", "));
-    let mut answer = refuse(StatusCode::FORBIDDEN, &text);
-    answer.headers_mut().insert(
-        ACCEPTED_PROTOCOLS,
-        HeaderValue::from_static("v5.channel.k8s.io, v4.channel.k8s.io, portforward.k8s.io"),
-    );
-    answer
+    refuse(StatusCode::FORBIDDEN, &text)
 }
 
 fn switch(upgrade: &'static str) -> Answer {
