@@ -38,7 +38,7 @@ mkdir /manifests; cp /pod.yaml /manifests/
 cleat --log info up --standalone --manifests /manifests >/up.log 2>&1 &
 wait_for pod sh -c 'cleat ctl get pods -o json | grep -q "\"running\""'
 wait_for OOMKilled sh -c 'cleat ctl get pods -o json | grep -q OOMKilled'
-id=$(cleat ctl get containers -o json | grep -B1 -A1 '"name": "quiet"' | grep '"id"' | cut -d'"' -f4)
+id=$(cleat ctl get containers quiet -o json | grep '"id"' | cut -d'"' -f4)
 dir=$(find /sys/fs/cgroup/kubepods -type d -name "$id")
 expect memory.max "$(cat $dir/memory.max)" 67108864
 expect cpu.max "$(cat $dir/cpu.max)" "50000 100000"

@@ -281,20 +281,20 @@ impl Init<'_> {
         let during = || format!("mask {}", path.display());
         let Some(target) = self.present(path).during(during)? else { return Ok(()) };
         let kind = rustix::fs::fstat(&target).during(during)?.st_mode;
-        let tree = if FileType::from_raw_mode(kind) == FileType::Directory {
-            if self.empty.is_none() {
-                let data = [("nr_inodes", "1"), ("size", "4096"), ("mode", "555")];
-                let data = data.map(|(key, value)| (key.to_owned(), Some(value.to_owned())));
-                self.empty = Some(file_system("tmpfs", None, &data, spec::masked_options())?);
-            }
-            match &self.empty {
-                Some(empty) => clone_of(empty, false),
-                None => return Ok(()),
-            }
-        } else {
-            clone_of(&terminal::verified_null(self.root()?)?, false)
-        };
-        attach(&tree.during(during)?, &target).during(during)
+        if FileType::from_raw_mode(kind) != FileType::Directory {
+            let null = clone_of(&terminal::verified_null(self.root()?)?, false).during(during)?;
+            return attach(&null, &target).during(during);
+        }
+        // Only what is attached can be cloned on kernels before 6.15: the first one is put in place itself.
+        if let Some(empty) = &self.empty {
+            return attach(&clone_of(empty, false).during(during)?, &target).during(during);
+        }
+        let data = [("nr_inodes", "1"), ("size", "4096"), ("mode", "555")];
+        let data = data.map(|(key, value)| (key.to_owned(), Some(value.to_owned())));
+        let empty = file_system("tmpfs", None, &data, spec::masked_options())?;
+        attach(&empty, &target).during(during)?;
+        self.empty = Some(empty);
+        Ok(())
     }
 
     /// What is at a path; `None` when nothing is, or a part of the path is no directory.
