@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use linux::crash;
 use proto_node::cni::{AddResult, Capabilities, GcAttachment, Version};
 use serde_json::{Map, Value};
 
@@ -142,12 +143,20 @@ impl Networks {
         let cache = self.cache();
         let mut entry = Entry::new(&list, attachment);
         cache.write(&entry).map_err(|e| self.cache_error(e))?;
+        crash::point("network.recorded");
         let network = list.name.clone();
         let source = match self.add_list(&list, attachment) {
             Ok((result, json)) => {
+                crash::point("network.attached");
                 entry.set_result(json);
-                cache.write(&entry).map_err(|e| self.cache_error(e))?;
-                return Ok(result);
+                let Err(lost) = cache.write(&entry) else { return Ok(result) };
+                // a full disk: nobody shall use what CHECK could never find again
+                let undone = self.del_entry(&entry);
+                let lost = self.cache_error(lost);
+                return Err(match undone {
+                    Ok(()) => lost,
+                    Err(undo) => NetworkError::Several(vec![text(&lost), text(&undo)]),
+                });
             }
             Err(source) => Box::new(source),
         };
@@ -199,6 +208,7 @@ impl Networks {
             let done = self.run(&list, plugin, "DEL", &attachment, previous.as_ref());
             done.map(drop).map_err(|e| plugin_error(&list, e))
         }))?;
+        crash::point("network.detached");
         cache.remove(entry).map_err(|e| self.cache_error(e))
     }
 

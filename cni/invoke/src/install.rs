@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 /// Plugins that `cleat-cni` is, by the names CNI knows them by.
 pub const PLUGINS: [&str; 5] = ["bridge", "host-local", "loopback", "portmap", "static"];
 
-/// A configuration list of bridge, host-local and portmap. Its host takes the first address of each subnet.
+/// A configuration list of bridge, host-local and portmap. Its host takes the first address of each subnet. The
+/// bridge is nobody else's: when the subnets change, its old address goes.
 ///
 /// `data_dir` is where host-local keeps its leases.
 pub fn default_conflist(name: &str, bridge: &str, subnets: &[IpNet], data_dir: &Path) -> String {
@@ -27,6 +28,7 @@ pub fn default_conflist(name: &str, bridge: &str, subnets: &[IpNet], data_dir: &
                 "type": "bridge",
                 "bridge": bridge,
                 "isGateway": true,
+                "forceAddress": true,
                 "ipMasq": true,
                 "hairpinMode": true,
                 "ipam": { "type": "host-local", "dataDir": data_dir, "ranges": ranges, "routes": routes },

@@ -3,7 +3,7 @@
 mod conf;
 mod plan;
 
-use netlink::nft::Nft;
+use netlink::nft::{Family, Nft};
 use netlink::route::mac_text;
 use proto_node::cni::{AddResult, Interface};
 
@@ -167,6 +167,10 @@ impl Plugin for Bridge<'_> {
     }
 
     fn status(&self) -> Result<(), Failure> {
+        if self.conf.ip_masq {
+            // a kernel without nf_tables says so here
+            Nft::open()?.has_table(Family::Inet, nat::MASQUERADE)?;
+        }
         ipam::run(self.request, Command::Status).map(drop)
     }
 }

@@ -137,3 +137,6 @@ pub(crate) fn run(plugin: &dyn Plugin, request: &Request) -> Result<Option<Value
         Command::Version => Ok(None),
     }
 }
+
+#[cfg(test)]
+mod tests;

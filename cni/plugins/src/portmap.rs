@@ -133,10 +133,11 @@ impl<'a> Portmap<'a> {
     }
 }
 
-/// Forgets UDP connections to these ports: their packets would go on to where they went before.
-fn forget_udp(ports: &[(Listen, u16)]) -> Result<(), Failure> {
+/// Forgets UDP connections to these ports: their packets would go on to where they went before. Kernels built
+/// without that part of connection tracking let them end by themselves, after 30 s of silence.
+fn forget_udp(ports: &[(Listen, u16)]) {
     if ports.is_empty() {
-        return Ok(());
+        return;
     }
     let is_ours = |c: &Connection| {
         let original = &c.original;
@@ -147,8 +148,12 @@ fn forget_udp(ports: &[(Listen, u16)]) -> Result<(), Failure> {
         original.protocol == UDP
             && ports.iter().any(|(listen, port)| original.destination_port == *port && listens(*listen))
     };
-    Conntrack::open()?.forget(is_ours)?;
-    Ok(())
+    if let Err(error) = Conntrack::open().and_then(|mut tracking| tracking.forget(is_ours)) {
+        eprintln!(
+            "portmap: connections over UDP may go on to an old container: {}",
+            Failure::from(error).text()
+        );
+    }
 }
 
 fn udp_of(ports: &[HostPort]) -> Vec<(Listen, u16)> {
@@ -168,12 +173,7 @@ impl Plugin for Portmap<'_> {
             true => Failure::Exhausted(format!("a host port of {owner} is taken by another container: {e}")),
             false => e.into(),
         })?;
-        forget_udp(&udp_of(&ports)).map_err(|first| {
-            match nat::remove_hostports(&mut nft, |o| o == owner) {
-                Ok(()) => first,
-                Err(undo) => Failure::Undo { first: Box::new(first), undo: Failure::from(undo).text() },
-            }
-        })?;
+        forget_udp(&udp_of(&ports));
         Ok(previous)
     }
 
@@ -186,7 +186,8 @@ impl Plugin for Portmap<'_> {
             _ => Listen::Any,
         };
         let ports: Vec<_> = self.mappings.iter().filter(udp).map(|m| (listen(m), m.host_port)).collect();
-        forget_udp(&ports)
+        forget_udp(&ports);
+        Ok(())
     }
 
     fn check(&self) -> Result<(), Failure> {
