@@ -9,7 +9,17 @@ use anyhow::{Result, bail};
 use crate::cargo::{self, cargo};
 
 /// Debian packages of the peers and tools that the end-to-end tests run against.
-const PEERS: [&str; 9] = ["qemu-system-x86", "kmod", "iproute2", "nftables", "util-linux", "curl", "docker-registry", "runc", "crun"];
+const PEERS: [&str; 9] = [
+    "qemu-system-x86",
+    "kmod",
+    "iproute2",
+    "nftables",
+    "util-linux",
+    "curl",
+    "docker-registry",
+    "runc",
+    "crun",
+];
 
 /// How a lane ended.
 enum Outcome {

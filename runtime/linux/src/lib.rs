@@ -9,7 +9,7 @@ pub mod fork;
 pub mod interface;
 pub mod mount;
 pub mod packet;
-pub mod seccomp;
 pub mod process;
+pub mod seccomp;
 pub mod signalfd;
 pub mod stat;
