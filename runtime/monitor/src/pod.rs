@@ -166,6 +166,8 @@ struct Container {
     busy: bool,
     /// Told when it has ended: waiting and attached clients.
     awaiting: Vec<Conn>,
+    /// Ask for its deletion once nothing else is under way.
+    deleting: Vec<Conn>,
 }
 
 #[derive(Debug)]
@@ -264,7 +266,10 @@ impl Pod {
     fn hung_up(&mut self, conn: Conn) {
         let gone = |other: &Conn| *other == conn;
         self.watchers.remove(&conn);
-        self.containers.values_mut().for_each(|container| container.awaiting.retain(|other| !gone(other)));
+        for container in self.containers.values_mut() {
+            container.awaiting.retain(|other| !gone(other));
+            container.deleting.retain(|other| !gone(other));
+        }
         self.jobs.values_mut().for_each(|pending| pending.conns.retain(|other| !gone(other)));
         // The session itself goes on, and so does its deadline.
         self.sessions
@@ -273,7 +278,7 @@ impl Pod {
     }
 
     fn job_done(&mut self, now: Now, job: Job, result: Result<Report, Failure>, effects: &mut Vec<Effect>) {
-        let Some(Pending { container: id, kind, conns }) = self.jobs.remove(&job) else { return };
+        let Some(Pending { container: id, kind, mut conns }) = self.jobs.remove(&job) else { return };
         match kind {
             Kind::Create => self.create_done(now, job, &id, conns, result, effects),
             Kind::Exec => self.exec_done(now, job, result, effects),
@@ -304,15 +309,26 @@ impl Pod {
                     {
                         container.phase = Phase::Running { pid, shares_pid, started_at: now.wall };
                     } else if kind == Kind::Delete && done {
+                        conns.append(&mut container.deleting);
                         self.containers.remove(&id);
-                        effects.push(Effect::Forget { container: id });
+                        effects.push(Effect::Forget { container: id.clone() });
                     } else if kind == Kind::Kill && container.ended() {
                         response = Response::Done;
                     }
                 }
                 conns.into_iter().for_each(|conn| answer(effects, conn, response.clone()));
+                self.delete_next(&id, effects);
             }
         }
+    }
+
+    /// Begins the deletion that had to wait for another job.
+    fn delete_next(&mut self, id: &str, effects: &mut Vec<Effect>) {
+        let Some(container) = self.containers.get_mut(id).filter(|container| !container.busy) else { return };
+        let mut conns = std::mem::take(&mut container.deleting).into_iter();
+        let Some(first) = conns.next() else { return };
+        self.run(first, id, Kind::Delete, Work::Delete, effects);
+        conns.for_each(|conn| self.also_tell(id, Kind::Delete, conn));
     }
 
     fn create_done(

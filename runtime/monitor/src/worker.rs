@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use linux::{fork, packet};
 use proto_node::monitor::{ErrorKind, MESSAGE_BYTES_MAX, Runtime};
 use rustix::io::ioctl_fionbio;
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::pod::{Failure, Report, Target, Work};
 use crate::{oom, runtime, session};
@@ -52,6 +52,14 @@ impl Worker {
         Ok(Self { pid, report: ours })
     }
 
+    /// Kills it and the programs it runs, runtimes and hooks.
+    pub(crate) fn kill(&self) {
+        // It may not have come to lead its group yet; then it runs no program either.
+        if kill_process_group(self.pid, Signal::KILL).is_err() {
+            let _ = kill_process(self.pid, Signal::KILL);
+        }
+    }
+
     /// What it said before it was reaped, and the terminal it handed over.
     pub(crate) fn outcome(self) -> (Result<Report, Failure>, Option<OwnedFd>) {
         let silent = || Failure::new(ErrorKind::Internal, "the worker died without a report");
@@ -66,6 +74,8 @@ impl Worker {
 }
 
 fn work(task: &Task, keep: Vec<OwnedFd>) -> u8 {
+    // In a group of its own, so that it can be killed with the programs it runs.
+    let _ = rustix::process::setsid();
     let _ = rustix::thread::set_name(c"cleat-worker");
     let mut keep = keep.into_iter();
     let Some(socket) = keep.next() else { return 1 };

@@ -4,7 +4,6 @@ use std::os::fd::OwnedFd;
 
 use linux::{crash, signalfd};
 use proto_node::monitor::{EXIT_FILE, ErrorKind, ExitRecord, Response, VERSION};
-use rustix::process::{Signal, kill_process};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::{EventLoop, note, now};
@@ -28,11 +27,7 @@ impl EventLoop {
                     self.happened.push_back((Event::JobDone { job, result: Err(failure) }, None));
                 }
             }
-            Effect::Abort { job } => {
-                if let Some(worker) = self.workers.get(&job) {
-                    let _ = kill_process(worker.pid, Signal::KILL);
-                }
-            }
+            Effect::Abort { job } => self.workers.get(&job).into_iter().for_each(Worker::kill),
             // It has not been reaped, so the number is still its own.
             Effect::Signal { pid, signal } => drop(signalfd::send(pid, signal)),
             Effect::Finish { target, exit_code, finished_at } => self.finish(target, exit_code, finished_at),

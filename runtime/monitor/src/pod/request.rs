@@ -94,6 +94,7 @@ impl Pod {
             phase,
             busy: false,
             awaiting: Vec::new(),
+            deleting: Vec::new(),
         };
         self.containers.insert(id, container);
         effects.push(Effect::Run { job, target, work: Work::Create(Box::new(create)), conn: None });
@@ -136,13 +137,16 @@ impl Pod {
     }
 
     fn delete(&mut self, conn: Conn, id: &str, effects: &mut Vec<Effect>) -> Result<(), Failure> {
-        if !self.containers.contains_key(id) {
+        let Some(found) = self.containers.get_mut(id) else {
             answer(effects, conn, Response::Done);
             return Ok(());
-        }
-        let found = self.idle(id)?;
+        };
         match found.phase {
-            Phase::Exited(_) => self.run(conn, id, Kind::Delete, Work::Delete, effects),
+            Phase::Ending | Phase::Exited(_) => {
+                // A start that has not reported yet, an update, or another deletion may be under way.
+                found.deleting.push(conn);
+                self.delete_next(id, effects);
+            }
             // Its creation is undone as a whole, and this is told when that has happened.
             Phase::Creating { job, ref mut aborted } => {
                 *aborted = true;
@@ -150,7 +154,9 @@ impl Pod {
                 self.also_tell(id, Kind::Create, conn);
             }
             Phase::Sweeping { .. } => self.also_tell(id, Kind::Sweep, conn),
-            _ => return Err(found.wrong("kill it before it is deleted")),
+            Phase::Created { .. } | Phase::Running { .. } => {
+                return Err(found.wrong("kill it before it is deleted"));
+            }
         }
         Ok(())
     }
@@ -212,14 +218,14 @@ impl Pod {
         Ok(())
     }
 
-    fn run(&mut self, conn: Conn, id: &str, kind: Kind, work: Work, effects: &mut Vec<Effect>) {
+    pub(super) fn run(&mut self, conn: Conn, id: &str, kind: Kind, work: Work, effects: &mut Vec<Effect>) {
         let job = self.begin(id, kind, Some(conn));
         let Some(container) = self.containers.get_mut(id) else { return };
         container.busy |= kind != Kind::Kill;
         effects.push(Effect::Run { job, target: container.target.clone(), work, conn: None });
     }
 
-    fn also_tell(&mut self, id: &str, kind: Kind, conn: Conn) {
+    pub(super) fn also_tell(&mut self, id: &str, kind: Kind, conn: Conn) {
         let job = self.jobs.values_mut().find(|pending| pending.kind == kind && pending.container == id);
         job.into_iter().for_each(|pending| pending.conns.push(conn));
     }

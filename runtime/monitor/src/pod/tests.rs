@@ -186,9 +186,16 @@ fn a_container_may_end_while_it_is_started() {
     pod.ask(2, Request::Start { container: a() });
     pod.ended(100, 0);
     pod.step(Event::Recorded { container: a(), exit: exit(0, 4) });
-    assert_eq!(told(&pod.ask(3, Request::Delete { container: a() })), [(3, "FailedPrecondition".into())]);
-    assert_eq!(told(&pod.done(2, Report::Done)), [(2, "Done".into())]);
+    // Its deletion waits for the report.
+    assert_eq!(pod.ask(3, Request::Delete { container: a() }), []);
+    assert_eq!(pod.ask(4, Request::Delete { container: a() }), []);
+    let effects = pod.done(2, Report::Done);
+    assert_eq!((told(&effects), jobs(&effects)), (vec![(2, "Done".into())], vec![(3, Work::Delete)]));
     assert_eq!(pod.pod.status().containers["a"], ContainerStatus::Exited(exit(0, 4)));
+    // One that is under way serves all who ask.
+    pod.ask(5, Request::Delete { container: a() });
+    let told_done = [3, 4, 5].map(|conn| (conn, "Done".to_owned()));
+    assert_eq!(told(&pod.done(3, Report::Done)), told_done);
 }
 
 #[test]

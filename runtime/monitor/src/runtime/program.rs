@@ -1,15 +1,18 @@
 //! Another OCI runtime, by runc's command line.
 
+use std::error::Error;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio as Standard};
 
+use linux::cgroup::{Cgroup, Hierarchies};
 use proto_node::monitor::ErrorKind;
+use serde_json::Value;
 
 use super::overlay;
-use crate::pod::{Failure, Work};
+use crate::pod::{Failure, Target, Work};
 use crate::worker::{Made, Stdio, Task};
 
 /// The terminal's master comes with its name.
@@ -41,7 +44,10 @@ pub(crate) fn perform(path: &Path, task: &Task, stdio: Stdio) -> Result<Option<M
         }
         Work::Start => drop(command.arg("start").arg(id)),
         Work::Kill { signal } => drop(command.args(["kill", "--all"]).arg(id).arg(signal.to_string())),
-        Work::Delete => drop(command.args(["delete", "--force"]).arg(id)),
+        Work::Delete => {
+            files.run(command.args(["delete", "--force"]).arg(id), id)?;
+            return remove_cgroup(&task.target).map(|()| None).map_err(|error| internal(id, &error));
+        }
         Work::KillSession { .. } => return Ok(None),
     }
     files.run(&mut command, id).map(|()| None)
@@ -131,6 +137,25 @@ impl Files {
     }
 }
 
+/// Removes the cgroup of a container whose creation was killed before the runtime wrote down that there is one.
+fn remove_cgroup(target: &Target) -> Result<(), Box<dyn Error>> {
+    let spec: Value = serde_json::from_slice(&fs::read(target.bundle.join("config.json"))?)?;
+    let Some(path) = spec["linux"]["cgroupsPath"].as_str() else { return Ok(()) };
+    // Only one that is the container's alone.
+    if !Path::new(path).is_absolute() || !Path::new(path).ends_with(&target.id) {
+        return Ok(());
+    }
+    // A runtime may use the second one, which systemd mounts beside version 1, too.
+    for hierarchies in [Hierarchies::read()?, Hierarchies::V2("/sys/fs/cgroup/unified".into())] {
+        let cgroup = Cgroup::of_path(&hierarchies, path)?;
+        if cgroup.exists() {
+            cgroup.kill()?;
+            cgroup.remove()?;
+        }
+    }
+    Ok(())
+}
+
 /// What the runtime has sent before it ended: it does not wait for us to accept.
 fn receive(console: &OwnedFd) -> io::Result<OwnedFd> {
     let connection = linux::packet::accept(console)?;
@@ -140,7 +165,7 @@ fn receive(console: &OwnedFd) -> io::Result<OwnedFd> {
 
 /// The last entry of level `error` or above in a log of JSON lines.
 fn last_error(log: &str) -> Option<String> {
-    let entries = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let entries = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let mut errors =
         entries.filter(|entry| matches!(entry["level"].as_str(), Some("error" | "fatal" | "panic")));
     errors.next_back().and_then(|entry| entry["msg"].as_str().map(str::to_owned))
