@@ -39,9 +39,7 @@ impl Node {
     ) -> Result<CreateContainerResponse, Failure> {
         let pod = self.pod(&request.pod_sandbox_id)?;
         let config = request.config.unwrap_or_default();
-        if let Verdict::Refuse(why) = may_create(pod.state.borrow().phase) {
-            return Err(Failure::Precondition(format!("sandbox {} {why}", pod.id)));
-        }
+        ready(&pod)?;
         plan::validate(&config, &pod.state.borrow().config)?;
         let metadata = config.metadata.clone().unwrap_or_default();
         let key = (pod.id.clone(), metadata.name, metadata.attempt);
@@ -82,6 +80,8 @@ impl Node {
         let mut record = record::Container::new(id, &pod.id, config, now());
         record.cgroup = plan::cgroups_path(&self.cgroup_parent(&pod.record()), id);
         let container = Container::new(record);
+        let _pod_gate = pod.gate.read().await;
+        ready(pod)?;
         let _gate = container.gate.lock().await;
         self.note_container(&container)?;
         crash::point("container.recorded");
@@ -295,6 +295,13 @@ impl Node {
     pub(crate) fn note_container(&self, container: &Container) -> Result<(), Failure> {
         let noted = self.container_records.note(&container.record());
         noted.map_err(Failure::io("write a record in", &self.config.data_dir))
+    }
+}
+
+fn ready(pod: &Pod) -> Result<(), Failure> {
+    match may_create(pod.state.borrow().phase) {
+        Verdict::Refuse(why) => Err(Failure::Precondition(format!("sandbox {} {why}", pod.id))),
+        Verdict::Go | Verdict::Done => Ok(()),
     }
 }
 

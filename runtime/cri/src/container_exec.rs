@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use oci_spec::runtime::Spec;
@@ -12,11 +12,13 @@ use proto_node::monitor::Exec;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::Failure;
 use crate::lifecycle::{Verdict, Wish, container as may};
 use crate::monitor::MonitorError;
-use crate::node::{Container, Node};
+use crate::node::{Container, Node, lock};
 use crate::plan;
 
 /// Output of ExecSync that is kept, as much as a gRPC message may hold.
@@ -38,20 +40,12 @@ impl Node {
         let client = self.monitor(&container.state.borrow().pod);
         let session = client.exec(exec, Some([null.into(), stdout_end, stderr_end])).await;
         let session = session.map_err(|error| exec_failure(error, &request.cmd, seconds))?;
-        let (stdout, stderr) = (tokio::spawn(collect(stdout)), tokio::spawn(collect(stderr)));
-        let abort = [stdout.abort_handle(), stderr.abort_handle()];
+        let (stdout, stderr) = (Output::of(stdout), Output::of(stderr));
         let exit = session.exited().await;
-        let output = tokio::time::timeout(DRAIN, async { (stdout.await, stderr.await) }).await;
-        abort.iter().for_each(tokio::task::AbortHandle::abort);
+        // A process left behind may hold the pipes open: what has come by then is the answer.
+        let _ = tokio::time::timeout(DRAIN, async { tokio::join!(stdout.ended(), stderr.ended()) }).await;
         let exit = exit.map_err(|error| exec_failure(error, &request.cmd, seconds))?;
-        let (stdout, stderr) = output.map_err(|_| {
-            Failure::Deadline(format!(
-                "{:?} has ended, but a process it left behind holds its output open",
-                request.cmd
-            ))
-        })?;
-        let text = |output: Result<Vec<u8>, _>| output.unwrap_or_default();
-        Ok(ExecSyncResponse { stdout: text(stdout), stderr: text(stderr), exit_code: exit.exit_code })
+        Ok(ExecSyncResponse { stdout: stdout.take(), stderr: stderr.take(), exit_code: exit.exit_code })
     }
 
     /// A further process of a running container.
@@ -92,19 +86,45 @@ fn exec_failure(error: MonitorError, command: &[String], seconds: u64) -> Failur
 }
 
 /// A pipe: our end, and the process's.
-pub(crate) fn pipe() -> Result<(Receiver, OwnedFd), Failure> {
+fn pipe() -> Result<(Receiver, OwnedFd), Failure> {
     let fail = |error: std::io::Error| Failure::Internal(format!("cannot make a pipe: {error}"));
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| fail(error.into()))?;
     rustix::io::ioctl_fionbio(&read, true).map_err(|error| fail(error.into()))?;
     Ok((Receiver::from_owned_fd(read).map_err(fail)?, write))
 }
 
-/// Reads to the end; what is too much is read and thrown away, so that the process does not block.
-async fn collect(mut pipe: Receiver) -> Vec<u8> {
-    let (mut kept, mut buffer) = (Vec::new(), vec![0_u8; 16 << 10]);
-    while let Ok(count @ 1..) = pipe.read(&mut buffer).await {
-        let room = OUTPUT_BYTES_MAX - kept.len();
-        kept.extend_from_slice(&buffer[..count.min(room)]);
+/// What a pipe has given so far. Dropping it ends the reading.
+struct Output {
+    kept: Arc<Mutex<Vec<u8>>>,
+    reader: AbortOnDropHandle<()>,
+    ended: watch::Receiver<bool>,
+}
+
+impl Output {
+    /// Reads to the end; what is too much is read and thrown away, so that the process does not block.
+    fn of(mut pipe: Receiver) -> Self {
+        let kept = Arc::<Mutex<Vec<u8>>>::default();
+        let (end, ended) = watch::channel(false);
+        let into = kept.clone();
+        let reader = AbortOnDropHandle::new(tokio::spawn(async move {
+            let mut buffer = vec![0_u8; 16 << 10];
+            while let Ok(count @ 1..) = pipe.read(&mut buffer).await {
+                let mut kept = lock(&into);
+                let room = OUTPUT_BYTES_MAX - kept.len();
+                kept.extend_from_slice(&buffer[..count.min(room)]);
+            }
+            end.send_replace(true);
+        }));
+        Self { kept, reader, ended }
     }
-    kept
+
+    async fn ended(&self) {
+        // An error means that the reader is gone: the end, too.
+        let _ = self.ended.clone().wait_for(|ended| *ended).await;
+    }
+
+    fn take(self) -> Vec<u8> {
+        self.reader.abort();
+        std::mem::take(&mut *lock(&self.kept))
+    }
 }

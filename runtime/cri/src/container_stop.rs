@@ -72,7 +72,7 @@ impl Node {
         let exited = state.wait_for(|record| record.phase >= Phase::Exited);
         match tokio::time::timeout(KILL_LIMIT, exited).await {
             Ok(_) => Ok(()),
-            Err(_) => Err(Failure::Deadline(format!(
+            Err(_) => Err(Failure::Internal(format!(
                 "container {} was killed {} s ago, but a process does not end; it may hang in the kernel (state D)",
                 container.id,
                 KILL_LIMIT.as_secs()

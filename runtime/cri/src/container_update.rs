@@ -67,7 +67,7 @@ impl Node {
         request: UpdatePodSandboxResourcesRequest,
     ) -> Result<UpdatePodSandboxResourcesResponse, Failure> {
         let pod = self.pod(&request.pod_sandbox_id)?;
-        let _gate = pod.gate.lock().await;
+        let _gate = pod.gate.write().await;
         pod.state.send_modify(|record| {
             let linux = record.config.linux.get_or_insert_default();
             linux.overhead = request.overhead.or(linux.overhead.take());

@@ -32,8 +32,8 @@ pub(crate) type ContainerKey = (String, String, u32);
 #[derive(Debug)]
 pub(crate) struct Pod {
     pub(crate) id: String,
-    /// Held by what changes the sandbox.
-    pub(crate) gate: tokio::sync::Mutex<()>,
+    /// Written by what changes the sandbox, read by what adds a container. Taken before a container's gate.
+    pub(crate) gate: tokio::sync::RwLock<()>,
     pub(crate) state: watch::Sender<record::Pod>,
 }
 
@@ -52,7 +52,7 @@ impl Pod {
     pub(crate) fn new(record: record::Pod) -> Arc<Self> {
         Arc::new(Self {
             id: record.id.clone(),
-            gate: tokio::sync::Mutex::default(),
+            gate: tokio::sync::RwLock::default(),
             state: watch::Sender::new(record),
         })
     }

@@ -149,7 +149,7 @@ impl Node {
             let done = match phase {
                 PodPhase::Ready | PodPhase::Stopped => Ok(()),
                 PodPhase::Stopping => {
-                    let _gate = pod.gate.lock().await;
+                    let _gate = pod.gate.write().await;
                     self.stop_pod(&pod).await
                 }
                 PodPhase::Starting | PodPhase::Removing => self.remove_pod(&pod).await,

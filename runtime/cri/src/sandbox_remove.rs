@@ -22,7 +22,7 @@ impl Node {
     }
 
     pub(crate) async fn remove_pod(self: &Arc<Self>, pod: &Arc<Pod>) -> Result<(), Failure> {
-        let _gate = pod.gate.lock().await;
+        let _gate = pod.gate.write().await;
         if !lock(&self.pods).contains_key(&pod.id) {
             return Ok(());
         }

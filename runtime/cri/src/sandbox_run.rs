@@ -87,7 +87,7 @@ impl Node {
         self.note_pod(&pod)?;
         crash::point("sandbox.recorded");
         lock(&self.pods).insert(id.to_owned(), pod.clone());
-        let _gate = pod.gate.lock().await;
+        let _gate = pod.gate.write().await;
         match self.set_up(&pod).await {
             Ok(()) => {
                 self.watch_pod(pod.clone());

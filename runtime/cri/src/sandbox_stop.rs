@@ -21,7 +21,7 @@ impl Node {
         let Ok(pod) = self.pod(&request.pod_sandbox_id) else { return Ok(StopPodSandboxResponse {}) };
         let node = self.clone();
         self.own(async move {
-            let _gate = pod.gate.lock().await;
+            let _gate = pod.gate.write().await;
             node.stop_pod(&pod).await
         })
         .await?;

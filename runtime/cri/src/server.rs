@@ -49,6 +49,12 @@ pub enum ServerError {
         #[source]
         source: std::io::Error,
     },
+    /// Another server works there.
+    #[error("another cleat serves {}: stop it, or give this one another data directory", .0.display())]
+    Taken(
+        /// The data directory.
+        PathBuf,
+    ),
     /// Something the server is made of does not open.
     #[error("cannot open {what}: {why}")]
     Open {
@@ -79,6 +85,8 @@ pub struct Server {
     node: Arc<Node>,
     streamer: Streamer,
     listener: Listener,
+    /// Locked as long as it is open, so that two servers cannot undo each other's work.
+    _lock: fs::File,
 }
 
 impl Server {
@@ -97,6 +105,7 @@ impl Server {
             fs::create_dir_all(&dir).map_err(io("make directory", &dir))?;
             fs::set_permissions(&dir, fs::Permissions::from_mode(mode)).map_err(io("protect", &dir))?;
         }
+        let lock = take(&data)?;
         let images = Store::open(&data.join("images")).map_err(open("the image store"))?;
         let snapshots = Snapshots::open(&data.join("snapshots"), &images).map_err(open("the snapshots"))?;
         let (pods, containers) = (data.join("cri/sandboxes"), data.join("cri/containers"));
@@ -128,7 +137,7 @@ impl Server {
             tasks: Default::default(),
             config,
         };
-        Ok(Self { node: Arc::new(node), streamer, listener })
+        Ok(Self { node: Arc::new(node), streamer, listener, _lock: lock })
     }
 
     /// The image store, e.g. to show the progress of pulls.
@@ -168,6 +177,17 @@ impl Server {
         // A socket that nobody answers is worse than none; a later server has made its own.
         let _ = fs::remove_file(&self.node.config.socket);
         served
+    }
+}
+
+/// Takes the data directory for this process; its end, however it comes, gives it back.
+fn take(data: &Path) -> Result<fs::File, ServerError> {
+    let path = data.join("cri/lock");
+    let file = fs::File::create(&path).map_err(io("make", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(ServerError::Taken(data.to_owned())),
+        Err(fs::TryLockError::Error(error)) => Err(io("lock", &path)(error)),
     }
 }
 

@@ -32,7 +32,7 @@ fn answer<T>(call: &'static str, result: Result<T, Failure>) -> Answer<T> {
     result.map(Response::new).map_err(|failure| {
         let status = Status::from(failure);
         match status.code() {
-            Code::Internal | Code::DeadlineExceeded => tracing::error!(call, "{}", status.message()),
+            Code::Internal => tracing::error!(call, "{}", status.message()),
             _ => tracing::debug!(call, code = ?status.code(), "{}", status.message()),
         }
         status

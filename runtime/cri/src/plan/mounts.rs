@@ -145,7 +145,7 @@ pub(crate) fn mounts(
     all.extend(shared(pod_dir, host_ipc, readonly));
     all.retain(|mount| {
         let destination = mount.destination();
-        !paths.contains(destination) && !(own_dev && destination.starts_with("/dev"))
+        !(paths.contains(destination) || own_dev && destination.starts_with("/dev"))
     });
     let mut wished: Vec<_> = config.mounts.iter().zip(sources).zip(paths).collect();
     wished.sort_by_key(|(_, path)| path.components().count());

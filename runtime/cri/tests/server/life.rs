@@ -150,3 +150,22 @@ async fn status_stats_and_events() {
         ]
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exec_returns_though_a_process_is_left_behind() {
+    let mut node = Node::new();
+    node.start(None);
+    let mut client = node.client().await;
+    client.pull().await.unwrap();
+    let id = client.run_pod(pod(&node, "behind")).await.unwrap();
+    let app = client.create(&id, shell("app", FOREVER)).await.unwrap();
+    client.start(&app).await.unwrap();
+    let left = client.exec(&app, &["sh", "-c", "sleep 1000 & echo started"], 60).await.unwrap();
+    assert_eq!((left.exit_code, left.stdout.as_slice()), (0, &b"started\n"[..]));
+    let mut clients: Vec<_> = (0..8).map(|_| client.clone()).collect();
+    let execs = clients.iter_mut().map(|client| client.exec(&app, &["echo", "hi"], 30));
+    for output in futures_util::future::join_all(execs).await {
+        assert_eq!(output.unwrap().stdout, b"hi\n");
+    }
+    client.remove_all().await;
+}
