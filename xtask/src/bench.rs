@@ -4,9 +4,8 @@ use anyhow::{Result, bail};
 
 use crate::cargo::{self, cargo};
 
-/// The programs of a node; the packages that hold them.
-pub(crate) const PROGRAMS: [(&str, &str); 4] =
-    [("cleat", "cleat"), ("oci", "cleat-oci"), ("monitor", "cleat-monitor"), ("cni-plugins", "cleat-cni")];
+/// The programs of a node.
+pub(crate) const PROGRAMS: [&str; 4] = ["cleat", "cleat-oci", "cleat-monitor", "cleat-cni"];
 
 /// Runs one benchmark.
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
@@ -14,17 +13,13 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         bail!("which benchmark? `cargo xtask bench pod`");
     };
     build("release")?;
-    cargo::run(&mut cargo(&["build", "--release", "-p", "lab", "--bin", "lab"]))?;
     let programs = cargo::programs("release")?;
     let mut bench = std::process::Command::new(programs.join("lab"));
     cargo::run(bench.arg("bench-pod").arg("--programs").arg(&programs).args(rest))
 }
 
-/// Builds the programs of a node in one cargo profile.
+/// Builds all programs in one cargo profile. Always the whole workspace: the features of a dependency are then the same
+/// in every command, and nothing is built twice.
 pub(crate) fn build(profile: &str) -> Result<()> {
-    let mut build = cargo(&["build", "--profile", profile]);
-    for (package, program) in PROGRAMS {
-        build.args(["-p", package, "--bin", program]);
-    }
-    cargo::run(&mut build)
+    cargo::run(&mut cargo(&["build", "--workspace", "--bins", "--profile", profile]))
 }

@@ -10,7 +10,7 @@ pub(crate) fn run() -> Result<()> {
     build("dist")?;
     let programs = cargo::programs("dist")?;
     println!("{:<14} {:>12}  {}", "program", "bytes", programs.display());
-    for (_, program) in PROGRAMS {
+    for program in PROGRAMS {
         let path = programs.join(program);
         let size = std::fs::metadata(&path).with_context(|| path.display().to_string())?.len();
         println!("{program:<14} {size:>12}");

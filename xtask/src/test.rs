@@ -48,7 +48,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     lanes.extend([
         lane("format", || cargo::run(&mut cargo(&["fmt", "--all", "--check"]))),
         lane("tidy", crate::tidy::run),
-        lane("build", || cargo::run(&mut cargo(&["build", "--workspace", "--bins"]))),
+        lane("build", || crate::bench::build("dev")),
         lane("clippy", || {
             cargo::run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
         }),

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::bench::build;
-use crate::cargo::{self, cargo};
+use crate::cargo;
 
 /// Builds the programs, makes the demo's images available, and becomes `cleat up` with a copy of `examples/`.
 /// `arguments` go to `cleat up`; a `--data-dir` or `--run-dir` among them is used for the images too.
@@ -54,7 +54,6 @@ fn archives(folder: &Path, programs: &Path) -> Result<Vec<PathBuf>> {
     if Command::new("apt-get").arg("--version").output().is_err() {
         bail!("there is no apt-get");
     }
-    cargo::run(&mut cargo(&["build", "--package", "lab", "--bin", "lab"]))?;
     eprintln!("Assembling the images of nginx, redis and busybox from Debian packages");
     let lab = || {
         let mut lab = Command::new(programs.join("lab"));

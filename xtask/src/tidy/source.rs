@@ -94,7 +94,8 @@ fn header(file: &File, found: &mut Vec<Finding>) {
         found.push(Finding::new(file.path, 1, "the first line is no `//!` comment", remedy));
     }
     let name = file.path.rsplit('/').next().unwrap_or_default();
-    let is_root = (name == "lib.rs" || name == "main.rs") && !file.path.starts_with(UNSAFE_HOME);
+    let is_root = (name == "lib.rs" || name == "main.rs") && !file.path.contains("/tests/");
+    let is_root = is_root && !file.path.starts_with(UNSAFE_HOME);
     if is_root && !file.code.iter().any(|l| l.contains("#![forbid(unsafe_code)]")) {
         found.push(Finding::new(
             file.path,
