@@ -11,6 +11,7 @@
 //! it started is our child too, and may end before its job reports. Such an exit waits in `unclaimed`.
 
 mod request;
+mod session;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -371,36 +372,6 @@ impl Pod {
         }
     }
 
-    fn exec_done(&mut self, now: Now, job: Job, result: Result<Report, Failure>, effects: &mut Vec<Effect>) {
-        let Some(session) = self.sessions.get_mut(&job) else { return };
-        let pid = match result {
-            Ok(Report::ExecStarted { pid }) => pid,
-            Ok(_) | Err(_) => {
-                let failure = result.err().unwrap_or_else(|| {
-                    Failure::new(ErrorKind::Internal, "the worker reported something else")
-                });
-                if let Some(conn) = session.conn {
-                    answer(effects, conn, failure);
-                }
-                self.sessions.remove(&job);
-                return;
-            }
-        };
-        session.pid = Some(pid);
-        if session.expired {
-            self.kill_session(job, effects);
-        } else if let Some(conn) = session.conn {
-            effects.push(Effect::Reply {
-                conn,
-                response: Response::ExecStarted { pid },
-                terminal_of: Some(job),
-            });
-        }
-        if let Some(exit_code) = self.unclaimed.remove(&pid) {
-            self.ended(now, pid, exit_code, effects);
-        }
-    }
-
     fn ended(&mut self, now: Now, pid: u32, exit_code: i32, effects: &mut Vec<Effect>) {
         if let Some((_, container)) =
             self.containers.iter_mut().find(|(_, container)| container.pid() == Some(pid))
@@ -440,38 +411,6 @@ impl Pod {
         let event = proto::Event::Exited { container: id.to_owned(), exit: exit.clone() };
         for &conn in &self.watchers {
             effects.push(Effect::Reply { conn, response: Response::Event(event.clone()), terminal_of: None });
-        }
-    }
-
-    fn expire(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let due = |session: &Session| !session.expired && session.deadline.is_some_and(|at| at <= now.uptime);
-        let jobs: Vec<Job> =
-            self.sessions.iter().filter(|(_, session)| due(session)).map(|(job, _)| *job).collect();
-        for job in jobs {
-            let Some(session) = self.sessions.get_mut(&job) else { continue };
-            session.expired = true;
-            if session.pid.is_some() {
-                self.kill_session(job, effects);
-            } else {
-                self.tell_expired(job, effects);
-            }
-        }
-    }
-
-    fn kill_session(&mut self, session: Job, effects: &mut Vec<Effect>) {
-        let Some(Session { pid: Some(pid), container, .. }) = self.sessions.get(&session) else { return };
-        let (pid, id) = (*pid, container.clone());
-        let Some(target) = self.containers.get(&id).map(|container| container.target.clone()) else { return };
-        let job = self.begin(&id, Kind::KillSession { session }, None);
-        effects.push(Effect::Run { job, target, work: Work::KillSession { pid }, conn: None });
-    }
-
-    fn tell_expired(&mut self, session: Job, effects: &mut Vec<Effect>) {
-        let Some(session) = self.sessions.get_mut(&session).filter(|session| session.expired) else { return };
-        if let Some(conn) = session.conn.take() {
-            let message =
-                format!("the process in container {} ran out of time and was killed", session.container);
-            answer(effects, conn, Failure::new(ErrorKind::DeadlineExceeded, message));
         }
     }
 }

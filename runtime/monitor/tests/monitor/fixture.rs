@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::symlink;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -347,7 +348,9 @@ fn cgroups(path: &str) -> Vec<PathBuf> {
 impl Drop for Pod {
     /// First as the CRI server would, then by force; a test that passed must have needed no force.
     fn drop(&mut self) {
-        let left = if std::thread::panicking() { Vec::new() } else { self.end() };
+        let ended = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            if std::thread::panicking() { Vec::new() } else { self.end() }
+        }));
         for pid in children(self.state.pid) {
             let _ = linux::signalfd::send(pid, 9);
         }
@@ -366,7 +369,10 @@ impl Drop for Pod {
                 fs::remove_dir(&dir).is_ok()
             });
         }
-        assert_eq!(left, Vec::<String>::new(), "left behind");
+        match ended {
+            Ok(left) => assert_eq!(left, Vec::<String>::new(), "left behind"),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
     }
 }
 
