@@ -111,7 +111,8 @@ pub enum Request {
         all: bool,
     },
     /// Remove what the runtime holds for a container that has ended (cgroup, runtime state). Unknown: no error. The
-    /// creation of one that is being created is given up and undone. Answer: [`Response::Done`].
+    /// creation of one that is being created is given up and undone; what else is under way is waited for. Answer:
+    /// [`Response::Done`].
     Delete {
         /// Container id.
         container: String,
