@@ -171,9 +171,15 @@ impl Node {
             .map_err(Failure::io("read the image's", Path::new(path)))
     }
 
+    /// The cgroup that a pod's containers are in: the client's, else one of our own.
     pub(crate) fn cgroup_parent(&self, pod: &record::Pod) -> String {
-        let wished = pod.config.linux.as_ref().map(|linux| linux.cgroup_parent.clone()).unwrap_or_default();
-        if wished.is_empty() { self.config.cgroup_parent.clone() } else { wished }
+        let wished = pod.config.linux.as_ref().map_or("", |linux| &linux.cgroup_parent);
+        if wished.is_empty() { self.own_cgroup(&pod.id) } else { format!("/{}", wished.trim_matches('/')) }
+    }
+
+    /// The cgroup of a pod whose client named none.
+    pub(crate) fn own_cgroup(&self, pod: &str) -> String {
+        format!("/{}/{pod}", self.config.cgroup_parent.trim_matches('/'))
     }
 
     fn runtime(&self, handler: &str) -> MonitorRuntime {

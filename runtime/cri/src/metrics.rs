@@ -188,7 +188,7 @@ impl Node {
             ContainerMetrics { container_id: record.id, metrics }
         });
         let container_metrics = container_metrics.collect();
-        let cgroup = format!("/{}", self.cgroup_parent(pod).trim_matches('/'));
+        let cgroup = self.cgroup_parent(pod);
         let name = pod.config.metadata.clone().unwrap_or_default().name;
         let mut labels = vec![cgroup.clone(), name, String::new()];
         let usage = self.usage_of_pod(pod, &cgroup);

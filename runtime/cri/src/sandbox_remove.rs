@@ -33,10 +33,12 @@ impl Node {
         pod.state.send_modify(|record| record.phase = PodPhase::Removing);
         self.note_pod(pod)?;
         crash::point("sandbox.removing");
-        let dir = self.pod_dir(&pod.id);
+        let (node, id) = (self.clone(), pod.id.clone());
         blocking(move || {
+            let dir = node.pod_dir(&id);
             unmount(&dir.join("shm"))?;
-            remove_tree(&dir)
+            remove_tree(&dir)?;
+            node.remove_cgroup(&node.own_cgroup(&id))
         })
         .await?;
         crash::point("sandbox.remove.directory");

@@ -161,7 +161,7 @@ impl Node {
         let containers: Vec<_> = containers.filter(|record| record.phase == Phase::Running).collect();
         let containers = containers.iter().map(|record| self.stats_of(record)).collect();
         let mut linux = LinuxPodSandboxStats { network: network(pod), containers, ..Default::default() };
-        if let Some(used) = self.cgroup_stats(&format!("/{}", self.cgroup_parent(pod).trim_matches('/'))) {
+        if let Some(used) = self.cgroup_stats(&self.cgroup_parent(pod)) {
             linux.cpu = Some(self.cpu(&pod.id, &used));
             linux.memory = Some(memory(&used));
             linux.io = Some(io(&used));

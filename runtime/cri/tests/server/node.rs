@@ -45,7 +45,7 @@ fn config(folder: &Path) -> Config {
     Config {
         monitor: lab::programs::target().unwrap().join("debug/cleat-monitor"),
         registry_dirs: vec![folder.join("certs.d")],
-        cgroup_parent: "/crtest".to_owned(),
+        cgroup_parent: "/crtest/own".to_owned(),
         ..Config::new(&folder.join("data"), &folder.join("run"))
     }
 }
@@ -127,6 +127,9 @@ impl Node {
     /// A snapshot after one pod has come and gone, so that the bridge and the lock files are there.
     pub(crate) async fn rested(&self, client: &mut Client) -> Snapshot {
         client.pull().await.unwrap();
+        let id = client.run_pod(PodSandboxConfig { linux: None, ..pod(self, "zeroth") }).await.unwrap();
+        client.create(&id, shell("zeroth", "true")).await.unwrap();
+        client.remove_pod(&id).await.unwrap();
         let id = client.run_pod(pod(self, "first")).await.unwrap();
         client.create(&id, shell("first", "true")).await.unwrap();
         client.remove_pod(&id).await.unwrap();
