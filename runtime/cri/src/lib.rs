@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+mod connection;
 mod container_create;
 mod container_exec;
 mod container_remove;

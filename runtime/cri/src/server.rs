@@ -14,10 +14,11 @@ use proto_cri::image_service_server::ImageServiceServer;
 use proto_cri::runtime_service_server::RuntimeServiceServer;
 use tokio::net::UnixListener;
 use tokio::sync::broadcast;
-use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 
 use crate::config::Config;
+use crate::connection;
 use crate::error::chain;
 use crate::events;
 use crate::host;
@@ -66,9 +67,6 @@ pub enum ServerError {
     /// The records of the last server cannot be read.
     #[error("cannot take over from the last server: {0}")]
     Recover(String),
-    /// The gRPC server ended by itself.
-    #[error("the CRI server failed: {0}")]
-    Serve(String),
 }
 
 fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> ServerError {
@@ -158,25 +156,15 @@ impl Server {
         let service = Service { node: self.node.clone(), streamer: self.streamer };
         let runtime = RuntimeServiceServer::new(service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let images = ImageServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        let serving = tonic::transport::Server::builder()
-            .add_service(runtime)
-            .add_service(images)
-            .serve_with_incoming_shutdown(UnixListenerStream::new(socket), stop.clone().cancelled_owned());
-        let patience = async {
-            stop.cancelled().await;
-            tokio::time::sleep(PATIENCE).await;
-        };
-        let served = tokio::select! {
-            served = serving => served.map_err(|error| ServerError::Serve(chain(&error))),
-            () = patience => Ok(()),
-        };
+        let routes = Routes::new(runtime).add_service(images).prepare();
+        connection::serve(socket, routes, stop.clone(), PATIENCE).await;
         stop.cancel();
         streaming.abort();
         self.node.tasks.close();
         let _ = tokio::time::timeout(OPERATIONS, self.node.tasks.wait()).await;
         // A socket that nobody answers is worse than none; a later server has made its own.
         let _ = fs::remove_file(&self.node.config.socket);
-        served
+        Ok(())
     }
 }
 
