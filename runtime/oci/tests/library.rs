@@ -15,14 +15,13 @@ use serde_json::json;
 fn main() {
     assert!(Path::new("/bin/busybox").exists(), "/bin/busybox is missing: apt-get install busybox-static");
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
-    let cases: [(&str, fn(&Case)); 5] = [
-        ("an overlay is the root and stays off the host", overlay),
+    for (name, case) in [
+        ("an overlay is the root and stays off the host", overlay as fn(&Case)),
         ("many layers with long paths", many_layers),
         ("a failure is typed and leaves nothing", failure),
         ("a process that joins is a child of the caller's parent", exec),
         ("a missing layer names itself", missing_layer),
-    ];
-    for (name, case) in cases {
+    ] {
         let fresh = Case::new();
         case(&fresh);
         println!("test {name} ... ok");

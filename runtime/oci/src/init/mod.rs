@@ -211,7 +211,10 @@ impl<'a> Init<'a> {
             Action::DropBounding(bits) => user::drop_bounding(*bits),
             Action::User { uid, gid, groups } => user::become_user(*uid, *gid, groups),
             Action::Capabilities(sets) => user::capabilities(*sets),
-            Action::WorkingDirectory(path) => user::working_directory(path),
+            Action::WorkingDirectory(path) => {
+                self.let_go();
+                user::working_directory(path)
+            }
             Action::Umask(bits) => {
                 rustix::process::umask(Mode::from_raw_mode(*bits));
                 Ok(())
@@ -240,6 +243,13 @@ impl<'a> Init<'a> {
     pub(crate) fn enter_root(&mut self) -> Result<(), RuntimeError> {
         self.root = Some(Root::open("/").during(|| "open the container's root")?);
         Ok(())
+    }
+
+    /// Closes what the file system was made with: from here on no descriptor of ours stands for a directory.
+    fn let_go(&mut self) {
+        self.sources.clear();
+        self.cgroup_sources.clear();
+        (self.root, self.empty, self.procfs) = (None, None, None);
     }
 
     fn make_directory(&self, path: &Path) -> Result<(), RuntimeError> {

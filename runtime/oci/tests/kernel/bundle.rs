@@ -16,7 +16,14 @@ pub(crate) enum Runtime {
     Runc,
 }
 
-pub(crate) const ALL: [Runtime; 2] = [Runtime::Ours, Runtime::Runc];
+/// Set where there is no runc.
+pub(crate) const WITHOUT_RUNC: &str = "CLEAT_TEST_WITHOUT_RUNC";
+
+/// Ours, and the oracle.
+pub(crate) fn all() -> Vec<Runtime> {
+    let oracle = std::env::var_os(WITHOUT_RUNC).is_none().then_some(Runtime::Runc);
+    [Runtime::Ours].into_iter().chain(oracle).collect()
+}
 
 impl Runtime {
     fn program(self) -> &'static str {

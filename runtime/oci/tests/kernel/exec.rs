@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::bundle::{ALL, Bundle, Runtime, Said};
+use crate::bundle::{Bundle, Runtime, Said, all};
 
 fn running(runtime: Runtime, change: impl FnOnce(&mut Bundle)) -> Bundle {
     let mut bundle = Bundle::new(runtime);
@@ -21,7 +21,7 @@ fn exec(bundle: &Bundle, options: &[&str], program: &[&str]) -> Said {
 
 #[test]
 fn a_process_joins_namespaces_and_cgroup_with_the_rights_of_the_container() {
-    for runtime in ALL {
+    for runtime in all() {
         let bundle = running(runtime, |_| {});
         for kind in ["net", "ipc", "uts", "mnt", "pid", "cgroup"] {
             let link = format!("/proc/{}/ns/{kind}", bundle.pid());
@@ -45,7 +45,7 @@ fn a_process_joins_namespaces_and_cgroup_with_the_rights_of_the_container() {
 
 #[test]
 fn codes_and_failures_come_back() {
-    for runtime in ALL {
+    for runtime in all() {
         let bundle = running(runtime, |_| {});
         assert_eq!(exec(&bundle, &[], &["sh", "-c", "exit 9"]).code, Some(9));
         let said = exec(&bundle, &[], &["no-such"]);
@@ -72,7 +72,7 @@ fn codes_and_failures_come_back() {
 
 #[test]
 fn a_process_file_says_everything() {
-    for runtime in ALL {
+    for runtime in all() {
         let bundle = running(runtime, |_| {});
         let file = bundle.path().join("process.json");
         let process = json!({
@@ -98,7 +98,7 @@ fn a_process_file_says_everything() {
 
 #[test]
 fn what_is_stopped_or_paused_takes_no_process() {
-    for runtime in ALL {
+    for runtime in all() {
         let bundle = running(runtime, |_| {});
         bundle.done("pause", &[]);
         assert_ne!(exec(&bundle, &[], &["true"]).code, Some(0), "{runtime:?}");
@@ -135,7 +135,7 @@ fn read_to_end(master: &std::os::fd::OwnedFd) -> String {
 
 #[test]
 fn a_terminal_is_the_containers_own_and_its_console() {
-    for runtime in ALL {
+    for runtime in all() {
         let mut bundle = Bundle::new(runtime);
         bundle.config["process"]["terminal"] = json!(true);
         bundle.config["process"]["consoleSize"] = json!({ "height": 40, "width": 120 });
@@ -156,7 +156,7 @@ fn a_terminal_is_the_containers_own_and_its_console() {
 
 #[test]
 fn a_process_gets_a_terminal_of_the_container() {
-    for runtime in ALL {
+    for runtime in all() {
         let bundle = running(runtime, |_| {});
         let socket = bundle.path().join("console.sock");
         let listener = UnixListener::bind(&socket).unwrap();

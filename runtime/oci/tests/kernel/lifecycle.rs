@@ -4,11 +4,11 @@ use std::process::Stdio;
 
 use serde_json::json;
 
-use crate::bundle::{ALL, Bundle, Runtime};
+use crate::bundle::{Bundle, Runtime, all};
 
 #[test]
 fn a_container_lives_and_leaves_nothing() {
-    for runtime in ALL {
+    for runtime in all() {
         let mut bundle = Bundle::new(runtime);
         bundle.config["linux"]["resources"]["memory"] = json!({ "limit": 64 << 20 });
         bundle.config["linux"]["resources"]["pids"] = json!({ "limit": 50 });
@@ -32,7 +32,7 @@ fn a_container_lives_and_leaves_nothing() {
 
 #[test]
 fn a_state_that_does_not_fit_is_refused() {
-    for runtime in ALL {
+    for runtime in all() {
         let bundle = Bundle::new(runtime);
         for name in ["start", "state", "kill", "delete"] {
             assert_ne!(bundle.call(name, &[]).code, Some(0), "{runtime:?} {name} of nothing");
@@ -49,7 +49,7 @@ fn a_state_that_does_not_fit_is_refused() {
 
 #[test]
 fn the_exit_code_of_the_program_is_that_of_run() {
-    for runtime in ALL {
+    for runtime in all() {
         let mut bundle = Bundle::new(runtime);
         assert_eq!(bundle.run("exit 7").code, Some(7), "{runtime:?}");
         // Not of PID 1, which signals of its own do not reach.
@@ -61,7 +61,7 @@ fn the_exit_code_of_the_program_is_that_of_run() {
 
 #[test]
 fn a_program_that_is_not_there_fails_the_creation_and_leaves_nothing() {
-    for runtime in ALL {
+    for runtime in all() {
         let mut bundle = Bundle::new(runtime);
         for (program, text) in
             [("no-such", "executable file not found in $PATH"), ("/etc/passwd", "permission denied")]
@@ -77,7 +77,7 @@ fn a_program_that_is_not_there_fails_the_creation_and_leaves_nothing() {
 
 #[test]
 fn every_process_of_a_container_without_pid_namespace_goes_with_it() {
-    for runtime in ALL {
+    for runtime in all() {
         let mut bundle = Bundle::new(runtime);
         let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
         namespaces.retain(|one| one["type"] != "pid");
@@ -96,7 +96,7 @@ fn every_process_of_a_container_without_pid_namespace_goes_with_it() {
 
 #[test]
 fn hooks_run_in_their_order_with_the_state_on_stdin() {
-    for runtime in ALL {
+    for runtime in all() {
         let mut bundle = Bundle::new(runtime);
         let log = bundle.path().join("hooks.log");
         let hook = |name: &str| {
@@ -162,7 +162,7 @@ fn a_creation_killed_at_any_step_is_cleared_by_delete() {
 
 #[test]
 fn limits_change_while_it_runs() {
-    for runtime in ALL {
+    for runtime in all() {
         let bundle = Bundle::new(runtime);
         bundle.create();
         bundle.done("update", &["--memory", "33554432", "--pids-limit", "20"]);
@@ -173,7 +173,7 @@ fn limits_change_while_it_runs() {
 
 #[test]
 fn a_limit_of_memory_kills_and_is_counted() {
-    for runtime in ALL {
+    for runtime in all() {
         let mut bundle = Bundle::new(runtime);
         bundle.config["linux"]["resources"]["memory"] = json!({ "limit": 20 << 20, "swap": 20 << 20 });
         bundle.script("x=0123456789abcdef; while true; do x=$x$x; done");

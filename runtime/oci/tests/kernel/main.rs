@@ -7,3 +7,4 @@ mod exec;
 mod inside;
 mod lifecycle;
 mod malicious;
+mod unified;

@@ -221,18 +221,12 @@ fn a_working_directory_outside_is_refused() {
         );
     }
     let bundle = evil(|_| {});
-    std::fs::create_dir(bundle.rootfs().join("busybox-only")).unwrap();
     bundle.create();
     bundle.done("start", &[]);
     for number in 3..20 {
         let cwd = format!("/proc/self/fd/{number}");
-        // A descriptor of the container's own root leads nowhere else.
         let said = bundle.command("exec", &["--cwd", &cwd], &["ls", ".."]).output().unwrap();
-        let listed = String::from_utf8(said.stdout).unwrap();
-        assert!(
-            !said.status.success() || listed.lines().any(|line| line == "busybox-only"),
-            "{number}: {listed}"
-        );
+        assert!(!said.status.success(), "{number}: {}", String::from_utf8_lossy(&said.stdout));
     }
 }
 
