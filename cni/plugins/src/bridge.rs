@@ -175,13 +175,19 @@ impl Plugin for Bridge<'_> {
     }
 }
 
-/// An interface that another `bridge` made, whose host's end we cannot name: remove the pod's end.
+/// An interface that another program's `bridge` made, whose host's end has another name than ours would: remove the
+/// pod's end. Its hardware address must be that of the result, for the namespace may be another pod's by now.
 fn delete_foreign(request: &Request) -> Result<(), Failure> {
+    let previous = request.previous()?.unwrap_or_default();
+    let is_made = |i: &&Interface| i.name == request.ifname && !i.sandbox.is_empty();
+    let Some(made) = previous.interfaces.iter().find(is_made) else { return Ok(()) };
     let Some(netns) = request.open_netns()? else { return Ok(()) };
     let mut kernel = Kernel::open(Some(netns))?;
     let links = kernel.see(&[(Side::Pod, &request.ifname)])?;
     match links.get(Side::Pod, &request.ifname) {
-        Some(seen) if seen.link.kind == "veth" => {
+        Some(seen)
+            if seen.link.kind == "veth" && mac_text(&seen.link.mac).eq_ignore_ascii_case(&made.mac) =>
+        {
             kernel.apply(&[LinkOp::DeleteLink { side: Side::Pod, name: request.ifname.clone() }])
         }
         _ => Ok(()),

@@ -74,6 +74,8 @@ pub(crate) struct Request {
     /// The configuration.
     pub(crate) conf: Value,
     common: Common,
+    /// `CNI_NETNS_OVERRIDE`: the container may be in the plugin's own network namespace.
+    own_netns: bool,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -116,6 +118,7 @@ impl Request {
             version,
             conf,
             common,
+            own_netns: matches!(var("CNI_NETNS_OVERRIDE").as_str(), "1" | "true" | "TRUE"),
         };
         request.validate()?;
         Ok(request)
@@ -169,7 +172,8 @@ impl Request {
         valid.ok_or_else(|| Failure::Config { field: field(), reason: "is missing".into() })
     }
 
-    /// The container's network namespace; `None` where it is gone.
+    /// The container's network namespace; `None` where it is gone. One that is this process's own is not the
+    /// container's: the path named a process, and its number has been given to another.
     pub(crate) fn open_netns(&self) -> Result<Option<OwnedFd>, Failure> {
         let path = Path::new(&self.netns);
         if self.netns.is_empty() {
@@ -181,14 +185,14 @@ impl Request {
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
                 Ok(None)
             }
-            Ok(file) => Ok(Some(file.into()).filter(is_netns)),
+            Ok(file) => Ok(Some(file.into()).filter(|fd| is_netns(fd) && (self.own_netns || !is_own(fd)))),
             Err(e) => Err(fail(e)),
         }
     }
 
     /// The container's network namespace, which must be there.
     pub(crate) fn require_netns(&self) -> Result<OwnedFd, Failure> {
-        let reason = format!("{:?} is no network namespace", self.netns);
+        let reason = format!("{:?} is no network namespace, or is the host's", self.netns);
         self.open_netns()?.ok_or(Failure::Environment { name: "CNI_NETNS", reason })
     }
 
@@ -202,6 +206,15 @@ impl Request {
 fn is_netns(fd: &OwnedFd) -> bool {
     const NSFS_MAGIC: i64 = 0x6e73_6673;
     rustix::fs::fstatfs(fd).is_ok_and(|fs| fs.f_type == NSFS_MAGIC)
+}
+
+/// It is the network namespace that this process is in.
+fn is_own(fd: &OwnedFd) -> bool {
+    let id = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
+    match (rustix::fs::fstat(fd), rustix::fs::stat("/proc/thread-self/ns/net")) {
+        (Ok(one), Ok(other)) => id(one) == id(other),
+        _ => false,
+    }
 }
 
 /// `network/container/interface`, with hashes for what is too long for a comment in nf_tables.

@@ -32,7 +32,8 @@ fn version_is_every_version() {
 #[test]
 fn refusals_have_the_specifications_codes() {
     let conf = r#"{"cniVersion":"1.1.0","name":"net","type":"static"}"#;
-    let cases: [(Vec<(&str, &str)>, &str, u32, &str); 11] = [
+    type Case<'a> = (Vec<(&'a str, &'a str)>, &'a str, u32, &'a str);
+    let cases: [Case<'_>; 11] = [
         (with("CNI_COMMAND", "FLY"), conf, 4, "CNI_COMMAND"),
         (with("CNI_CONTAINERID", ""), conf, 4, "CNI_CONTAINERID"),
         (with("CNI_CONTAINERID", "../x"), conf, 4, "CNI_CONTAINERID"),

@@ -5,6 +5,8 @@
 mod interop;
 mod lab;
 
+use std::os::fd::AsRawFd;
+
 use cni_invoke::GcAttachment;
 use lab::{Echo, HOST, Lab, OUTSIDE, Pod, chain, ips, to};
 use netlink::route::Route;
@@ -91,6 +93,26 @@ fn nothing_is_left() {
     assert_eq!((lab.leases().len(), lab.ruleset().as_str()), (0, ""));
     assert_eq!(lab.links().len(), before.len() + 1, "only the bridge stays: {:?}", lab.links());
     assert_eq!(std::fs::read_dir(lab.path("cache/results")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_namespace_that_is_another_pods_by_now_is_left_alone() {
+    let lab = Lab::new();
+    let (gone, other) = (Pod::new("gone"), Pod::new("other"));
+    lab.add(&gone);
+    lab.add(&other);
+    // the number of the process that CNI_NETNS names has gone to another pod, or to the host's first process
+    for netns in [other.attachment().netns, "/proc/self/ns/net".into()] {
+        let mut attachment = gone.attachment();
+        attachment.netns = netns;
+        lab.on_host(|| lab.networks().del(&attachment)).unwrap();
+        assert!(Route::open_in(&other.netns).unwrap().link("eth0").unwrap().is_some());
+    }
+    lab.on_host(|| lab.networks().check(&other.attachment())).unwrap();
+    let mut pod = Pod::new("host").attachment();
+    pod.netns = format!("/proc/{}/fd/{}", std::process::id(), lab.host.as_raw_fd()).into();
+    let error = lab.on_host(|| lab.networks().add(&pod)).unwrap_err();
+    assert!(chain(&error).contains("or is the host's"), "{}", chain(&error));
 }
 
 #[test]
