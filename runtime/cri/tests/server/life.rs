@@ -169,3 +169,26 @@ async fn exec_returns_though_a_process_is_left_behind() {
     }
     client.remove_all().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_gives_up_joins_what_it_began() {
+    let mut node = Node::new();
+    node.start(None);
+    let mut client = node.client().await;
+    client.pull().await.unwrap();
+    let (config, mut hasty) = (pod(&node, "hasty"), client.clone());
+    let short = std::time::Duration::from_millis(5);
+    let gave_up = tokio::time::timeout(short, hasty.run_pod(config.clone())).await;
+    let mut clients: Vec<_> = (0..4).map(|_| client.clone()).collect();
+    let calls = clients.iter_mut().map(|client| client.run_pod(config.clone()));
+    let ids: Vec<_> = futures_util::future::join_all(calls).await.into_iter().map(Result::unwrap).collect();
+    assert!(ids.iter().all(|id| *id == ids[0]), "{gave_up:?} {ids:?}");
+    let calls = clients.iter_mut().map(|client| client.create(&ids[0], shell("app", FOREVER)));
+    let created: Vec<_> =
+        futures_util::future::join_all(calls).await.into_iter().map(Result::unwrap).collect();
+    assert!(created.iter().all(|id| *id == created[0]), "{created:?}");
+    let all =
+        client.runtime.list_pod_sandbox(ListPodSandboxRequest::default()).await.unwrap().into_inner().items;
+    assert_eq!(all.len(), 1);
+    client.remove_all().await;
+}

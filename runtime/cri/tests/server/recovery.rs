@@ -113,3 +113,33 @@ async fn every_crash_point_is_survived() {
         node.expect_nothing_new(&before);
     }
 }
+
+/// What a reboot leaves: the data directory, an empty run directory, no process.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_reboot_everything_has_ended() {
+    let mut node = Node::new();
+    node.start(None);
+    let mut client = node.client().await;
+    let before = node.rested(&mut client).await;
+    let id = client.run_pod(pod(&node, "boot")).await.unwrap();
+    let app = client.create(&id, shell("app", "while :; do sleep 1; done")).await.unwrap();
+    client.start(&app).await.unwrap();
+    let dir = node.folder.join("run/pods").join(&id);
+    let state: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(dir.join("state.json")).unwrap()).unwrap();
+    let pids = [client.pid(&app).await, state["pause_pid"].as_u64().unwrap(), state["pid"].as_u64().unwrap()];
+    node.kill();
+    for pid in pids {
+        let _ = node.machine.run(&["kill", "-9", &pid.to_string()]);
+    }
+    node.machine.run(&["umount", dir.join("shm").to_str().unwrap()]).unwrap();
+    std::fs::remove_dir_all(node.folder.join("run")).unwrap();
+    node.start(None);
+    let mut client = node.client().await;
+    assert_eq!(client.pod_status(&id).await.unwrap().state(), PodSandboxState::SandboxNotready);
+    let status = client.status(&app).await.unwrap();
+    assert_eq!((status.state(), status.exit_code), (ContainerState::ContainerExited, 255));
+    assert_eq!(status.reason, "Unknown");
+    client.remove_all().await;
+    node.expect_nothing_new(&before);
+}
