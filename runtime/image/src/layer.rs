@@ -17,8 +17,8 @@ use crate::store::ingest::Ingest;
 use crate::store::{LayerRecord, Store, StoreError};
 use crate::unpack::{UnpackError, Verified, inherit, unpack};
 
-/// Pieces of a blob between the network and the unpacker.
-const PIECES_MAX: usize = 64;
+/// Pieces of a blob between the network and the unpacker; each is a read of the connection, 64 KiB at most.
+const PIECES_MAX: usize = 16;
 /// Progress is reported at steps of so many bytes.
 const REPORT_BYTES: u64 = 256 << 10;
 

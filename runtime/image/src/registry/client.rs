@@ -22,6 +22,8 @@ use super::{Patience, RegistryError};
 
 pub(super) type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
+/// What a read of a connection takes at most.
+const READ_BYTES_MAX: usize = 64 << 10;
 const IDLE: Duration = Duration::from_secs(30);
 /// Where distributions keep the authorities they trust.
 const SYSTEM_BUNDLES: [&str; 5] = [
@@ -44,10 +46,9 @@ pub(super) fn client(tls: &Tls, patience: &Patience) -> Result<HttpClient, Regis
         .https_or_http()
         .enable_http1()
         .wrap_connector(http);
-    Ok(Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE)
-        .build(https))
+    let mut builder = Client::builder(TokioExecutor::new());
+    builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).http1_max_buf_size(READ_BYTES_MAX);
+    Ok(builder.build(https))
 }
 
 fn tls_config(tls: &Tls) -> Result<ClientConfig, RegistryError> {
