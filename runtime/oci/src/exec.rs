@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use linux::cgroup::Cgroup;
+use linux::cgroup::{Cgroup, Hierarchies};
 use oci_spec::runtime::ContainerState;
 use rustix::process::{Pid, PidfdFlags};
 use rustix::thread::ThreadNameSpaceType;
@@ -31,6 +31,7 @@ pub(crate) fn exec(options: ExecOptions<'_>) -> Result<Process, RuntimeError> {
         return Err(RuntimeError::new(ErrorKind::WrongState, text));
     }
     let first = open_first(&record)?;
+    let cgroup = place(cgroup, &record)?;
     let seccomp = spec::seccomp(&spec::read(&options.root.join(options.id))?)?;
     let steps = plan::process(&process, &Host::read()?, seccomp.is_some());
     let (ours, theirs) = linux::packet::pair().during(|| "socket pair")?;
@@ -59,6 +60,17 @@ pub(crate) fn exec(options: ExecOptions<'_>) -> Result<Process, RuntimeError> {
         Ok(terminal) => Ok(Process { pid: pid.as_raw_nonzero().get().unsigned_abs(), terminal }),
         Err(error) => end(pid, &pidfd, options.parent).and(Err(error)),
     }
+}
+
+/// The cgroup for a process that joins: the container's, or where an init system in it has gone the first process's.
+fn place(cgroup: Cgroup, record: &Record) -> Result<Cgroup, RuntimeError> {
+    let what = || format!("container {}: its cgroup", record.id);
+    let Some(first) = record.process.filter(|_| cgroup.holds_cgroups().unwrap_or(false)) else {
+        return Ok(cgroup);
+    };
+    let hierarchies = Hierarchies::read().during(what)?;
+    let inner = Cgroup::of_process(&hierarchies, first.pid).during(what)?;
+    Ok(inner.filter(|inner| inner.path().starts_with(cgroup.path())).unwrap_or(cgroup))
 }
 
 /// A pidfd of the container's first process, certainly of that one.

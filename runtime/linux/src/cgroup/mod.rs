@@ -97,6 +97,29 @@ impl Cgroup {
         Ok(Self { hierarchies: hierarchies.clone(), path: format!("/{}", parts.join("/")) })
     }
 
+    /// The cgroup of a process on v2; `None` on v1, where it may be in several.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub fn of_process(hierarchies: &Hierarchies, pid: u32) -> Result<Option<Self>, CgroupError> {
+        if !hierarchies.unified() {
+            return Ok(None);
+        }
+        let file = PathBuf::from(format!("/proc/{pid}/cgroup"));
+        let text = std::fs::read_to_string(&file).map_err(|source| CgroupError::io("read", &file, source))?;
+        let path = text.lines().find_map(|line| line.strip_prefix("0::"));
+        path.map(|path| Self::of_path(hierarchies, path)).transpose()
+    }
+
+    /// Whether it holds cgroups instead of processes: on v2 one that hands controllers down takes no process itself.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn holds_cgroups(&self) -> Result<bool, CgroupError> {
+        let Hierarchies::V2(mount) = &self.hierarchies else { return Ok(false) };
+        Ok(!files::read_or_empty(&self.below(mount), "cgroup.subtree_control")?.trim().is_empty())
+    }
+
     /// Its path below the mounts.
     pub fn path(&self) -> &str {
         &self.path

@@ -59,6 +59,8 @@ pub(crate) struct Init<'a> {
     empty: Option<OwnedFd>,
     procfs: Option<Procfs>,
     terminal: Option<OwnedFd>,
+    /// The working directory is entered.
+    entered: bool,
     program: Option<CString>,
     environment: Vec<CString>,
     /// Who told it to start, and hears why it could not.
@@ -102,6 +104,7 @@ impl<'a> Init<'a> {
             empty: None,
             procfs: None,
             terminal: None,
+            entered: false,
             program: None,
             environment: Vec::new(),
             starter: None,
@@ -211,10 +214,13 @@ impl<'a> Init<'a> {
             Action::DropBounding(bits) => user::drop_bounding(*bits),
             Action::User { uid, gid, groups } => user::become_user(*uid, *gid, groups),
             Action::Capabilities(sets) => user::capabilities(*sets),
-            Action::WorkingDirectory(path) => {
+            Action::EnterDirectory(path) => {
                 self.let_go();
-                user::working_directory(path)
+                self.entered = user::enter_directory(path)?;
+                Ok(())
             }
+            Action::WorkingDirectory(_) if self.entered => Ok(()),
+            Action::WorkingDirectory(path) => user::working_directory(path),
             Action::Umask(bits) => {
                 rustix::process::umask(Mode::from_raw_mode(*bits));
                 Ok(())

@@ -60,15 +60,31 @@ pub(super) fn capabilities(sets: Capabilities) -> Result<(), RuntimeError> {
     Ok(())
 }
 
-/// Enters a directory and makes sure that it is one of the container's: a path like `/proc/self/fd/7` could lead to
-/// the host through a descriptor (CVE-2024-21626).
+/// Enters a directory; `false` when that takes other rights than ours (a network file system that knows no root).
+pub(super) fn enter_directory(path: &Path) -> Result<bool, RuntimeError> {
+    match rustix::process::chdir(path) {
+        Err(Errno::ACCESS | Errno::PERM) => Ok(false),
+        Err(error) => Err(refused_directory(path, error)),
+        Ok(()) => inside(path).map(|()| true),
+    }
+}
+
+/// Enters a directory.
 pub(super) fn working_directory(path: &Path) -> Result<(), RuntimeError> {
-    let refuse =
-        |problem: String| RuntimeError::spec("process.cwd", format!("{}: {problem}", path.display()));
-    rustix::process::chdir(path).map_err(|error| refuse(error.to_string()))?;
+    rustix::process::chdir(path).map_err(|error| refused_directory(path, error))?;
+    inside(path)
+}
+
+fn refused_directory(path: &Path, problem: impl std::fmt::Display) -> RuntimeError {
+    RuntimeError::spec("process.cwd", format!("{}: {problem}", path.display()))
+}
+
+/// Makes sure that the directory entered is one of the container's: a path like `/proc/self/fd/7` could lead to the host
+/// through a descriptor (CVE-2024-21626).
+fn inside(path: &Path) -> Result<(), RuntimeError> {
     match rustix::process::getcwd(Vec::new()) {
         Ok(cwd) if cwd.as_bytes().starts_with(b"/") => Ok(()),
-        _ => Err(refuse("lies outside the container's root file system".to_owned())),
+        _ => Err(refused_directory(path, "lies outside the container's root file system")),
     }
 }
 

@@ -117,6 +117,9 @@ pub(crate) enum Action {
         groups: Vec<u32>,
     },
     Capabilities(Capabilities),
+    /// With root's rights, where these suffice: also a directory that the user could not enter itself.
+    EnterDirectory(PathBuf),
+    /// With the user's rights, if it was not entered before.
     WorkingDirectory(PathBuf),
     Umask(u32),
     FindProgram,

@@ -56,11 +56,11 @@ fn become_user(process: &Process, host: &Host, seccomp: bool, waiting: &[Action]
         // must allow what follows.
         add(Action::Seccomp);
     }
+    add(Action::EnterDirectory(process.cwd.clone()));
     let known = u64::MAX >> (63 - host.last_capability.min(63));
     add(Action::DropBounding(known & !capabilities.bounding));
     add(Action::User { uid: process.uid, gid: process.gid, groups: process.groups.clone() });
     add(Action::Capabilities(capabilities));
-    // With the user's own rights: what it may not enter, the process does not start in.
     add(Action::WorkingDirectory(process.cwd.clone()));
     add(Action::Umask(process.umask));
     add(Action::FindProgram);

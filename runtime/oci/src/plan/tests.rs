@@ -85,6 +85,7 @@ fn the_order_is_what_security_needs() {
         at(Action::ReadonlyPath("/proc/sys".into())),
         at(Action::MaskPath("/proc/keys".into())),
         at(Action::NoNewPrivileges),
+        at(Action::EnterDirectory("/w".into())),
         position(&steps, |action| matches!(action, Action::DropBounding(_))),
         position(&steps, |action| matches!(action, Action::User { .. })),
         position(&steps, |action| matches!(action, Action::Capabilities(_))),

@@ -109,6 +109,27 @@ fn what_is_stopped_or_paused_takes_no_process() {
     }
 }
 
+/// As systemd in a container does: it moves itself down, and hands its controllers on.
+#[test]
+fn a_container_that_divides_its_cgroup_still_takes_processes() {
+    let all = json!(["CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE"]);
+    let bundle = running(Runtime::Ours, |bundle| {
+        bundle.config["process"]["capabilities"] =
+            json!({ "bounding": all, "permitted": all, "effective": all });
+        bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "cgroup" }));
+        bundle.mount(json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["rw"] }));
+        bundle.script(
+            "cd /sys/fs/cgroup; if [ -e cgroup.procs ]; then /bin/busybox mkdir inner; echo 1 > inner/cgroup.procs; \
+             echo +pids > cgroup.subtree_control; fi; : > /tmp/divided; exec sleep 1000",
+        );
+    });
+    while !bundle.rootfs().join("tmp/divided").exists() {
+        std::thread::yield_now();
+    }
+    let said = exec(&bundle, &[], &["echo", "joined"]);
+    assert_eq!(said.out, "joined\n", "{}", said.err);
+}
+
 /// The master of a terminal that a runtime sends to a console socket.
 fn receive_master(listener: &UnixListener) -> std::os::fd::OwnedFd {
     let (socket, _) = listener.accept().unwrap();

@@ -34,6 +34,15 @@ fn names_users_and_directories() {
     check(process("user", user), "id; umask; echo $HOME", "uid=1000(u) gid=7 groups=5,6\n0027\n/home/u\n");
     check(process("user", json!({ "uid": 4321, "gid": 1 })), "echo $HOME; umask", "/\n0022\n");
     check(process("cwd", json!("/made/for/it")), "echo $PWD", "/made/for/it\n");
+    // An image's WORKDIR /root works for any user.
+    let private = |bundle: &mut Bundle| {
+        std::fs::create_dir(bundle.rootfs().join("root")).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        std::fs::set_permissions(bundle.rootfs().join("root"), mode).unwrap();
+        bundle.config["process"]["user"] = json!({ "uid": 1000, "gid": 7 });
+        bundle.config["process"]["cwd"] = json!("/root");
+    };
+    check(private, "cd /; echo runs", "runs\n");
     check(process("env", json!(["PATH=/bin", "A=b c", "HOME=/x"])), "echo $A $HOME", "b c /x\n");
 }
 

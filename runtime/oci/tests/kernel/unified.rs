@@ -9,8 +9,7 @@ use lab::vm::Vm;
 use crate::bundle::WITHOUT_RUNC;
 
 /// What depends on the cgroups, and enough beside it to see that the rest works there too.
-const CASES: &str =
-    "lifecycle:: exec::a_process_joins exec::what_is inside::devices inside::its_cgroup inside::limits";
+const CASES: &str = "lifecycle:: exec::a_process_joins exec::a_container_that exec::what_is inside::devices inside::its_cgroup inside::limits";
 
 #[test]
 fn the_same_holds_on_version_2() {
