@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use crate::cache::{Cache, Entry};
 use crate::conf::{ConfError, NetworkList};
 use crate::plugin::{self, Call, PluginError};
+use crate::turn::Turn;
 
 /// The directories of CNI on a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,17 +142,18 @@ impl Networks {
         let list = self.load()?;
         loopback_up(attachment)?;
         let cache = self.cache();
+        let turn = self.turn(attachment.clone())?;
         let mut entry = Entry::new(&list, attachment);
         cache.write(&entry).map_err(|e| self.cache_error(e))?;
         crash::point("network.recorded");
         let network = list.name.clone();
-        let source = match self.add_list(&list, attachment) {
+        let source = match self.add_list(&list, &turn) {
             Ok((result, json)) => {
                 crash::point("network.attached");
                 entry.set_result(json);
                 let Err(lost) = cache.write(&entry) else { return Ok(result) };
                 // a full disk: nobody shall use what CHECK could never find again
-                let undone = self.del_entry(&entry);
+                let undone = self.del_entry(&entry, turn);
                 let lost = self.cache_error(lost);
                 return Err(match undone {
                     Ok(()) => lost,
@@ -160,16 +162,20 @@ impl Networks {
             }
             Err(source) => Box::new(source),
         };
-        Err(match self.del_entry(&entry) {
+        Err(match self.del_entry(&entry, turn) {
             Ok(()) => NetworkError::Plugin { network, source },
             Err(undo) => NetworkError::Undo { network, source, undo: text(&undo) },
         })
     }
 
-    fn add_list(&self, list: &NetworkList, to: &Attachment) -> Result<(AddResult, Value), PluginError> {
+    fn turn(&self, attachment: Attachment) -> Result<Turn, NetworkError> {
+        Turn::take(&self.dirs.cache.join("turns"), attachment, self.limit).map_err(|e| self.cache_error(e))
+    }
+
+    fn add_list(&self, list: &NetworkList, turn: &Turn) -> Result<(AddResult, Value), PluginError> {
         let mut previous = None;
         for plugin in &list.plugins {
-            let output = self.run(list, plugin, "ADD", to, previous.as_ref())?;
+            let output = self.run(list, plugin, "ADD", turn, previous.as_ref())?;
             previous = Some(result(plugin, list.version, &output)?);
         }
         let json = previous.expect("a list has at least one plugin");
@@ -190,26 +196,25 @@ impl Networks {
         }
         several(entries.into_iter().map(|mut entry| {
             entry.netns = attachment.netns.display().to_string();
-            self.del_entry(&entry)
+            self.del_entry(&entry, self.turn(entry.attachment())?)
         }))
     }
 
-    fn del_entry(&self, entry: &Entry) -> Result<(), NetworkError> {
+    fn del_entry(&self, entry: &Entry, turn: Turn) -> Result<(), NetworkError> {
         let cache = self.cache();
         let list = match entry.list(cache.dir()) {
             Some(list) => list,
             None => self.load()?,
         };
-        let attachment = entry.attachment();
         let previous = entry.result().filter(|_| list.version >= Version::V0_4_0);
         let previous = previous.and_then(|r| r.to_json(list.version).ok());
         // the others still have their part to undo when one cannot
         several(list.plugins.iter().rev().map(|plugin| {
-            let done = self.run(&list, plugin, "DEL", &attachment, previous.as_ref());
+            let done = self.run(&list, plugin, "DEL", &turn, previous.as_ref());
             done.map(drop).map_err(|e| plugin_error(&list, e))
         }))?;
         crash::point("network.detached");
-        cache.remove(entry).map_err(|e| self.cache_error(e))
+        cache.remove(entry).and_then(|()| turn.end()).map_err(|e| self.cache_error(e))
     }
 
     /// Asks the plugins whether the attachment still is as ADD left it. `disableCheck`: it is.
@@ -232,8 +237,9 @@ impl Networks {
             require(&list, Version::V0_4_0, "CHECK")?;
             let previous = entry.result().and_then(|r| r.to_json(list.version).ok());
             let attachment = Attachment { netns: attachment.netns.clone(), ..entry.attachment() };
+            let turn = self.turn(attachment)?;
             for plugin in &list.plugins {
-                self.run(&list, plugin, "CHECK", &attachment, previous.as_ref())
+                self.run(&list, plugin, "CHECK", &turn, previous.as_ref())
                     .map_err(|e| plugin_error(&list, e))?;
             }
         }
@@ -246,7 +252,8 @@ impl Networks {
         let entries = self.cache().list("").map_err(|e| self.cache_error(e))?;
         let is_valid =
             |e: &Entry| valid.iter().any(|v| v.container_id == e.container_id && v.ifname == e.ifname);
-        let stale = entries.iter().filter(|e| !is_valid(e)).map(|entry| self.del_entry(entry));
+        let stale =
+            entries.iter().filter(|e| !is_valid(e)).map(|e| self.del_entry(e, self.turn(e.attachment())?));
         let mut failed: Vec<String> = stale.filter_map(Result::err).map(|e| text(&e)).collect();
         let list = self.load()?;
         if list.version >= Version::V1_1_0 && !list.disable_gc {
@@ -255,7 +262,7 @@ impl Networks {
                 let mut plugin = plugin.clone();
                 plugin.insert("cni.dev/valid-attachments".into(), valid.clone());
                 plugin.insert("cni.dev/attachments".into(), valid.clone());
-                let run = self.call(&list, &plugin, "GC", Vec::new(), None);
+                let run = self.call(&list, &plugin, "GC", None, None);
                 failed.extend(run.err().map(|e| text(&e)));
             }
         }
@@ -269,7 +276,7 @@ impl Networks {
         let fail = |e| plugin_error(&list, e);
         for plugin in &list.plugins {
             if list.version >= Version::V1_1_0 {
-                self.call(&list, plugin, "STATUS", Vec::new(), None).map_err(fail)?;
+                self.call(&list, plugin, "STATUS", None, None).map_err(fail)?;
             } else {
                 plugin::find(&self.dirs.plugins, plugin["type"].as_str().unwrap_or_default())
                     .map_err(fail)?;
@@ -283,22 +290,15 @@ impl Networks {
         list: &NetworkList,
         plugin: &Map<String, Value>,
         command: &'static str,
-        to: &Attachment,
+        turn: &Turn,
         previous: Option<&Value>,
     ) -> Result<Vec<u8>, PluginError> {
-        let args = to.args.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(";");
-        let env = vec![
-            ("CNI_CONTAINERID", to.container_id.clone()),
-            ("CNI_NETNS", to.netns.display().to_string()),
-            ("CNI_IFNAME", to.ifname.clone()),
-            ("CNI_ARGS", args),
-        ];
         let mut plugin = plugin.clone();
-        let runtime = runtime_config(&plugin, &to.capabilities);
+        let runtime = runtime_config(&plugin, &turn.attachment.capabilities);
         if !runtime.is_empty() {
             plugin.insert("runtimeConfig".into(), runtime.into());
         }
-        self.call(list, &plugin, command, env, previous)
+        self.call(list, &plugin, command, Some(turn), previous)
     }
 
     fn call(
@@ -306,7 +306,7 @@ impl Networks {
         list: &NetworkList,
         plugin: &Map<String, Value>,
         command: &'static str,
-        env: Vec<(&'static str, String)>,
+        turn: Option<&Turn>,
         previous: Option<&Value>,
     ) -> Result<Vec<u8>, PluginError> {
         let mut conf = plugin.clone();
@@ -317,8 +317,20 @@ impl Networks {
         }
         let stdin = Value::Object(conf).to_string().into_bytes();
         let name = plugin["type"].as_str().unwrap_or_default();
-        plugin::run(&self.dirs.plugins, &Call { name, command, env: &env, stdin: &stdin }, self.limit)
+        let env = turn.map(|turn| environment(&turn.attachment)).unwrap_or_default();
+        let call = Call { name, command, env: &env, stdin: &stdin, file: turn.map(Turn::file) };
+        plugin::run(&self.dirs.plugins, &call, self.limit)
     }
+}
+
+fn environment(to: &Attachment) -> Vec<(&'static str, String)> {
+    let args = to.args.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(";");
+    vec![
+        ("CNI_CONTAINERID", to.container_id.clone()),
+        ("CNI_NETNS", to.netns.display().to_string()),
+        ("CNI_IFNAME", to.ifname.clone()),
+        ("CNI_ARGS", args),
+    ]
 }
 
 fn plugin_error(list: &NetworkList, source: PluginError) -> NetworkError {

@@ -14,6 +14,7 @@ mod chain;
 mod conf;
 mod install;
 mod plugin;
+mod turn;
 
 pub use chain::{Attachment, Dirs, NetworkError, Networks};
 pub use conf::{ConfError, NetworkList};

@@ -1,10 +1,11 @@
 //! Running one plugin: [`run`].
 
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use proto_node::cni::{CniError, code};
@@ -106,6 +107,8 @@ pub(crate) struct Call<'a> {
     pub(crate) env: &'a [(&'static str, String)],
     /// The configuration, as JSON.
     pub(crate) stdin: &'a [u8],
+    /// The file to be the standard input; `None`: one without a name.
+    pub(crate) file: Option<&'a File>,
 }
 
 /// Runs a plugin found in the first of `dirs` that has it. Gives its standard output.
@@ -119,9 +122,13 @@ pub(crate) fn run(dirs: &[PathBuf], call: &Call<'_>, limit: Duration) -> Result<
         command.env_remove(name);
     }
     command.envs(call.env.iter().map(|(k, v)| (k, v)));
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    command
+        .stdin(stdin(call).map_err(failed)?)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
     let mut child = spawn(&mut command).map_err(failed)?;
-    let talk = talk(&mut child, call.stdin, Instant::now() + limit);
+    let talk = talk(&mut child, Instant::now() + limit);
     if !matches!(talk, Ok(Some(_))) {
         // the group, for a plugin may have started programs of its own
         let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
@@ -152,7 +159,7 @@ pub fn delegate(
     stdin: &[u8],
     limit: Duration,
 ) -> Result<Vec<u8>, PluginError> {
-    run(dirs, &Call { name, command, env, stdin }, limit)
+    run(dirs, &Call { name, command, env, stdin, file: None }, limit)
 }
 
 pub(crate) fn find(dirs: &[PathBuf], name: &str) -> Result<PathBuf, PluginError> {
@@ -176,19 +183,29 @@ fn spawn(command: &mut Command) -> io::Result<Child> {
     command.spawn()
 }
 
-/// Feeds the plugin and reads both its outputs until it ends. `None`: the deadline came first.
-fn talk(child: &mut Child, stdin: &[u8], deadline: Instant) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
-    let (mut input, mut out, mut err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let pipes =
-        [input.as_ref().map(AsFd::as_fd), out.as_ref().map(AsFd::as_fd), err.as_ref().map(AsFd::as_fd)];
-    for fd in pipes.into_iter().flatten() {
+/// A file that reads as the configuration.
+fn stdin(call: &Call<'_>) -> io::Result<Stdio> {
+    let mut file = match call.file {
+        Some(file) => file.try_clone()?,
+        None => rustix::fs::memfd_create("cni", rustix::fs::MemfdFlags::CLOEXEC)?.into(),
+    };
+    file.set_len(0)?;
+    file.rewind()?;
+    file.write_all(call.stdin)?;
+    file.rewind()?;
+    Ok(file.into())
+}
+
+/// Reads both the plugin's outputs until it ends. `None`: the deadline came first.
+fn talk(child: &mut Child, deadline: Instant) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
+    let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
+    for fd in [out.as_ref().map(AsFd::as_fd), err.as_ref().map(AsFd::as_fd)].into_iter().flatten() {
         rustix::io::ioctl_fionbio(fd, true)?;
     }
     let exit = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
-    let (mut left, mut stdout, mut stderr) = (stdin, Vec::new(), Vec::new());
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     loop {
         let mut fds = vec![PollFd::new(&exit, PollFlags::IN)];
-        fds.extend(input.as_ref().map(|fd| PollFd::new(fd, PollFlags::OUT)));
         fds.extend(out.as_ref().map(|fd| PollFd::new(fd, PollFlags::IN)));
         fds.extend(err.as_ref().map(|fd| PollFd::new(fd, PollFlags::IN)));
         let time = deadline.saturating_duration_since(Instant::now());
@@ -204,20 +221,6 @@ fn talk(child: &mut Child, stdin: &[u8], deadline: Instant) -> io::Result<Option
         if ended {
             return Ok(Some((stdout, stderr)));
         }
-        feed(&mut input, &mut left);
-    }
-}
-
-/// Writes what the pipe takes, and closes it after the last byte.
-fn feed(pipe: &mut Option<ChildStdin>, left: &mut &[u8]) {
-    match pipe.as_mut().map(|pipe| pipe.write(left)) {
-        Some(Ok(n)) => *left = &left[n..],
-        Some(Err(e)) if e.kind() == io::ErrorKind::WouldBlock => {}
-        // a plugin need not read what it does not want
-        _ => *left = &[],
-    }
-    if left.is_empty() {
-        *pipe = None;
     }
 }
 

@@ -222,6 +222,32 @@ fn a_plugin_that_hangs_is_killed() {
     assert!(error.contains("did not finish ADD within 0.5 s"), "{error}");
 }
 
+/// A runtime is killed while a plugin runs: the next one's DEL waits for it instead of running beside it.
+#[test]
+fn del_waits_for_an_orphaned_add() {
+    let node = Node::new("1.1.0");
+    let (_netns, pod) = pod("a");
+    node.networks().add(&pod).unwrap();
+    node.log();
+    let turn = Turn::take(&node.path("cache/turns"), pod.clone(), Duration::ZERO).unwrap();
+    let mut orphan =
+        std::process::Command::new("sleep").arg("60").stdin(turn.file().try_clone().unwrap()).spawn();
+    let orphan = orphan.as_mut().unwrap();
+    drop(turn);
+    let impatient = node.networks().with_limit(Duration::from_millis(50));
+    let error = text(&impatient.del(&pod).unwrap_err());
+    assert!(error.contains("a plugin of an earlier call is still running"), "{error}");
+    assert!(node.log().is_empty());
+    std::thread::scope(|scope| {
+        let del = scope.spawn(|| node.networks().del(&pod));
+        orphan.kill().unwrap();
+        orphan.wait().unwrap();
+        del.join().unwrap().unwrap();
+    });
+    assert_eq!((node.log().len(), node.cached()), (3, 0));
+    assert_eq!(fs::read_dir(node.path("cache/turns")).unwrap().count(), 0);
+}
+
 #[test]
 fn a_missing_plugin_is_named_with_the_places() {
     let node = Node::new("1.1.0");
