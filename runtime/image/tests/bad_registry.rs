@@ -298,6 +298,25 @@ async fn a_dropped_pull_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn another_process_leaves_a_running_pull_alone() {
+    let server = faulty(two_layers(), |_, answer| Answer { stall: Some(300_000), ..answer }).await;
+    let home = Home::new();
+    let (registries, name, platform) = (registries(), server.name("app"), amd64());
+    let mut progress = home.store.progress();
+    let pull = home.store.pull(&registries, &name, None, &platform);
+    let first = async { while progress.recv().await.unwrap().phase != image::Phase::Done {} };
+    tokio::select! { _ = pull => panic!("it stalls"), () = first => {
+        // It collects what nobody uses: not the layer that is here already, nor the one under way.
+        image::Store::open(home.store.root()).unwrap();
+        assert_eq!((home.names("layers").len(), home.names("ingest").len()), (1, 1));
+    } }
+    while !home.names("ingest").is_empty() {
+        tokio::task::yield_now().await;
+    }
+    home.assert_empty();
+}
+
+#[tokio::test]
 async fn callers_of_the_same_pull_share_it() {
     let content = two_layers();
     let server = Server::start(move |asked| honest(&content, asked)).await;

@@ -139,9 +139,8 @@ impl Tree {
             return Ok(false);
         }
         self.create(path, entry, make)?;
-        if is_whiteout(&status) {
-            self.make_opaque(path, entry)?;
-        }
+        // Whiteout or file: it hid what is below, and a directory that takes its place begins empty.
+        self.make_opaque(path, entry)?;
         Ok(true)
     }
 

@@ -83,6 +83,7 @@ fn apply(lower: &Model, layer: &[Change]) -> (Model, Vec<Change>) {
         };
         if node != Node::Directory {
             own.retain(|other, _| !below(path)(other));
+            removed.retain(|other, _| other != path && !below(path)(other));
         }
         own.insert(path.clone(), node);
     }
