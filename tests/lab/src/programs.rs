@@ -24,6 +24,13 @@ fn build() -> Result<PathBuf> {
     let target = target()?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(env!("CARGO_MANIFEST_DIR")).arg("build").args(["--quiet", "--workspace", "--bins"]);
+    // ring's build script looks at these and would build it, and all that stands on it, anew.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(&*name);
+        }
+    }
     let output = cargo.arg("--target-dir").arg(&target).output().context("cannot start cargo")?;
     if !output.status.success() {
         bail!("the programs do not build:\n{}", String::from_utf8_lossy(&output.stderr));

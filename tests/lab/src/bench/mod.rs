@@ -34,6 +34,8 @@ struct Figures {
 /// Measures both and prints the table.
 pub(crate) async fn run(programs: &Path, rounds: usize) -> Result<()> {
     let servers = [Server::ours(programs).await?, Server::containerd().await?];
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    println!("load of the machine before the run: {} (times mean little unless it was quiet)", load.trim());
     eprintln!("{rounds} pods one after the other, in turns");
     let lives = in_turns(&servers, rounds).await?;
     let mut figures = Vec::new();
