@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bundle;
+mod containerd;
 mod exec;
 mod inside;
 mod lifecycle;
