@@ -46,7 +46,7 @@ use crate::events::Events;
 use crate::observe::Observer;
 use crate::source::files::Files;
 
-/// The places where a crash test may have the agent killed, for `linux::crash::point`.
+/// The places in a pod's life where a crash test may have the agent killed, for `linux::crash::point`.
 pub const CRASH_POINTS: &[&str] = &[
     "agent.checkpoint.written",
     "agent.cgroup.made",
@@ -63,7 +63,6 @@ pub const CRASH_POINTS: &[&str] = &[
     "agent.container.removed",
     "agent.sandbox.removed",
     "agent.forget.cleaned",
-    "agent.log.renamed",
 ];
 
 /// Why the agent could not start.
@@ -151,10 +150,13 @@ async fn serve(
     tasks.spawn(runtime::listen(cri, sender));
     tasks.spawn(rotate::run(effects.clone()));
     tasks.spawn(server::Server { effects: effects.clone(), view: viewer }.run(listener, shutdown.clone()));
-    sync.run(inbox, shutdown).await;
+    let empty = sync.run(inbox, shutdown).await;
     tasks.shutdown().await;
     // Nobody listens any more; a client is told so at once.
     let _ = std::fs::remove_file(socket);
+    if empty {
+        effects.remove_cgroups().await;
+    }
     Ok(())
 }
 

@@ -68,3 +68,49 @@ fn log_end(path: &Path) -> std::io::Result<String> {
     let text = &text[text.len().saturating_sub(LOG_BYTES_MAX)..];
     Ok(String::from_utf8_lossy(text).into_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A container that wrote `file` and `lines`, and ended with this code under this policy.
+    fn check(file: &str, lines: &[&str], exit_code: i32, policy: &str) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let (message, log) = (dir.path().join("message"), dir.path().join("log"));
+        std::fs::write(&message, file).unwrap();
+        let line = |l: &&str| format!("2026-11-21T03:00:00.000000000Z stdout F {l}\n");
+        std::fs::write(&log, lines.iter().map(line).collect::<String>()).unwrap();
+        let mount = proto_cri::Mount {
+            container_path: "/dev/end".into(),
+            host_path: message.to_string_lossy().into_owned(),
+            ..Default::default()
+        };
+        let annotations = [(labels::MESSAGE_PATH, "/dev/end"), (labels::MESSAGE_POLICY, policy)];
+        let annotations = annotations.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        let log_path = log.to_string_lossy().into_owned();
+        of(&ContainerStatus { mounts: vec![mount], annotations, log_path, ..Default::default() }, exit_code)
+    }
+
+    #[test]
+    fn where_it_comes_from() {
+        assert_eq!(check("bye", &["log"], 0, "File"), "bye");
+        assert_eq!(check("", &["log"], 1, "File"), "");
+        assert_eq!(check("", &["log"], 0, "FallbackToLogsOnError"), "");
+        assert_eq!(check("", &["one", "two"], 1, "FallbackToLogsOnError"), "one\ntwo\n");
+        assert_eq!(check("bye", &["log"], 1, "FallbackToLogsOnError"), "bye");
+        assert_eq!(check(&"x".repeat(9999), &[], 0, "File").len(), 4096);
+        let lines: Vec<String> = (0..500).map(|n| format!("line {n}")).collect();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let text = check("", &lines, 1, "FallbackToLogsOnError");
+        assert!(text.starts_with("line 420\n") && text.ends_with("line 499\n"), "{text}");
+    }
+
+    #[test]
+    fn a_link_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
+        assert_eq!(read(&link), "");
+        assert_eq!(read(dir.path()), "");
+    }
+}

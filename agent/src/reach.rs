@@ -261,3 +261,6 @@ fn target(place: &Place<'_>, host: Option<&str>, port: &IntOrString) -> Result<(
     let number = number.and_then(|n| u16::try_from(n).ok()).filter(|n| *n > 0);
     number.map(|n| (host, n)).ok_or_else(|| format!("container {} has no port {port:?}", place.spec.name))
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,31 +13,36 @@ use proto_cri::ReopenContainerLogRequest;
 
 use crate::cri::{CALL, within};
 use crate::effect::Effects;
+use crate::labels;
 
 /// How often sizes are looked at.
 const PERIOD: Duration = Duration::from_secs(10);
 
 /// Rotates the logs of running containers for ever.
 pub(crate) async fn run(effects: Arc<Effects>) {
+    let mut first = true;
     let mut ticks = tokio::time::interval(PERIOD);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if let Err(error) = round(&effects).await {
-            tracing::warn!("log rotation: {error}");
+        match round(&effects, first).await {
+            Ok(()) => first = false,
+            Err(error) => tracing::warn!("log rotation: {error}"),
         }
     }
 }
 
-async fn round(effects: &Effects) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// Rotates what is too large. The first round also mends what an agent left that died between the two steps.
+async fn round(effects: &Effects, first: bool) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let bytes_max = effects.config.log_bytes_max;
     let root = effects.config.log_dir.clone();
     let large = tokio::task::spawn_blocking(move || large(&root, bytes_max)).await?;
-    if large.is_empty() {
+    if large.is_empty() && !first {
         return Ok(());
     }
     let state = proto_cri::ContainerStateValue { state: proto_cri::ContainerState::ContainerRunning.into() };
-    let filter = proto_cri::ContainerFilter { state: Some(state), ..Default::default() };
+    let label_selector = [(labels::NODE.to_owned(), effects.config.node_name.clone())].into();
+    let filter = proto_cri::ContainerFilter { state: Some(state), label_selector, ..Default::default() };
     let request = proto_cri::ListContainersRequest { filter: Some(filter) };
     let running = within(CALL, effects.cri.runtime.clone().list_containers(request)).await?.containers;
     for container in running {
@@ -49,6 +54,8 @@ async fn round(effects: &Effects) -> Result<(), Box<dyn std::error::Error + Send
         };
         if large.contains(&path) {
             rotate(effects, &container.id, &path).await?;
+        } else if first && !path.as_os_str().is_empty() && !path.exists() {
+            reopen(effects, &container.id).await?;
         }
     }
     Ok(())
@@ -73,8 +80,7 @@ async fn rotate(
     let old = PathBuf::from(format!("{}.{stamp}", path.display()));
     fs::rename(path, &old)?;
     linux::crash::point("agent.log.renamed");
-    let request = ReopenContainerLogRequest { container_id: id.to_owned() };
-    if let Err(status) = within(CALL, effects.cri.runtime.clone().reopen_container_log(request)).await {
+    if let Err(status) = reopen(effects, id).await {
         // The runtime still writes to the old file: it gets its name back.
         fs::rename(&old, path)?;
         return Err(status.into());
@@ -85,6 +91,12 @@ async fn rotate(
         fs::remove_file(surplus)?;
     }
     Ok(())
+}
+
+/// Has the runtime write to a new file.
+async fn reopen(effects: &Effects, id: &str) -> Result<(), tonic::Status> {
+    let request = ReopenContainerLogRequest { container_id: id.to_owned() };
+    within(CALL, effects.cri.runtime.clone().reopen_container_log(request)).await.map(drop)
 }
 
 /// The older files of a log, the oldest first.

@@ -335,6 +335,30 @@ async fn faults_of_the_runtime_are_told_and_overcome() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn large_logs_are_rotated_and_few_are_kept() {
+    let mut lab = Lab::new().await;
+    lab.apply("web.yaml", &manifest("web", Value::Null));
+    lab.pod("web-n", ready).await;
+    let log = PathBuf::from(&lab.fake.inside().containers["c2"].status.log_path);
+    let older = || fs::read_dir(log.parent().unwrap()).unwrap().count() - 1;
+    let large = lab.config().log_bytes_max + 1;
+    for round in 0..7_usize {
+        fs::File::create(&log).unwrap().set_len(large).unwrap();
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        assert_eq!((fs::metadata(&log).unwrap().len(), older()), (0, (round + 1).min(4)));
+    }
+    // Killed between the renaming and the reopening: the next agent has it opened again.
+    lab.kill().await;
+    fs::rename(&log, log.with_extension("log.99999999-000000.0")).unwrap();
+    lab.start().await;
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    assert!(log.exists());
+    lab.remove("web.yaml");
+    lab.gone().await;
+    assert!(!log.parent().unwrap().exists(), "logs go with their pod");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pod_that_ends_keeps_its_status() {
     let mut lab = Lab::new().await;
     lab.apply("job.yaml", &manifest("job", json!({"restartPolicy": "Never"})));

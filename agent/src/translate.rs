@@ -274,3 +274,6 @@ fn seccomp(profile: Option<&SeccompProfile>, privileged: bool) -> cri::SecurityP
     };
     cri::SecurityProfile { profile_type: kind.into(), localhost_ref: path.unwrap_or_default().to_owned() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -191,6 +191,13 @@ pub fn pod_limits(pod: &Pod) -> Limits {
     kernel(pod_requests(pod), Amounts::each(own, sum, Option::or))
 }
 
+/// CPU shares of the cgroup above all pods of a class: as much as they request together. Guaranteed pods have none
+/// above them but the root.
+pub fn class_shares<'a>(class: Qos, pods: impl Iterator<Item = &'a Pod>) -> i64 {
+    let of_class = pods.filter(|pod| qos(pod) == class);
+    cpu_shares(of_class.map(|pod| pod_requests(pod).cpu_millis.unwrap_or(0)).sum())
+}
+
 /// How readily the kernel kills a container for lack of memory: the less it requests of the node's memory the more.
 #[must_use]
 pub fn oom_score_adj(pod: &Pod, spec: &Spec, node_memory_bytes: i64) -> i64 {
@@ -293,6 +300,15 @@ mod tests {
         assert_eq!((requests.cpu_millis, requests.memory_bytes), (Some(1100), Some(50 << 20)));
         let limits = pod_limits(&pod);
         assert_eq!((limits.cpu_quota_us, limits.memory_bytes), (None, Some(50 << 20)));
+    }
+
+    #[test]
+    fn classes_weigh_as_their_pods() {
+        let pods =
+            ["1,->-,-", "500m,->-,-", "-,->-,-", "1,1Gi>1,1Gi"].map(|c| pod(&[], &[container("c", c)]));
+        assert_eq!(class_shares(Qos::Burstable, pods.iter()), 1536);
+        assert_eq!(class_shares(Qos::BestEffort, pods.iter()), 2);
+        assert_eq!(class_shares(Qos::Burstable, [].iter()), 2);
     }
 
     #[test]

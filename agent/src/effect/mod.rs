@@ -11,7 +11,7 @@ use agent_core::env::Facts;
 use agent_core::event::Event;
 use agent_core::{Action, Node, pod};
 use k8s_openapi::api::core::v1::Pod;
-use linux::cgroup::{Cgroup, Hierarchies};
+use linux::cgroup::{Cgroup, CgroupError, Hierarchies};
 use tokio::sync::Semaphore;
 
 use crate::checkpoint::Checkpoints;
@@ -30,6 +30,8 @@ pub(crate) struct Order {
     /// The addresses of the pod's newest sandbox, as text, and its attempt.
     pub(crate) pod_ips: Vec<std::net::IpAddr>,
     pub(crate) sandbox_attempt: u32,
+    /// CPU shares of the cgroup above the pod's, for its class.
+    pub(crate) class_shares: i64,
     pub(crate) node: Node,
 }
 
@@ -135,9 +137,16 @@ impl Effects {
         agent_core::resources::cgroup_path(&self.config.cgroup_root, pod, uid)
     }
 
+    /// The path of the cgroup of the pod's class, and its shares; none for guaranteed pods.
+    fn class(&self, order: &Order) -> Option<(String, i64)> {
+        let directory = agent_core::resources::qos(&order.pod).directory()?;
+        Some((format!("{}/{directory}", self.config.cgroup_root.trim_end_matches('/')), order.class_shares))
+    }
+
     async fn prepare_cgroup(&self, order: &Order) -> Result<(), EffectFailed> {
         let Some(hierarchies) = self.hierarchies.clone() else { return Ok(()) };
         let path = self.cgroup_path(&order.pod, &order.uid);
+        let class = self.class(order);
         let limits = agent_core::resources::pod_limits(&order.pod);
         let limits = linux::cgroup::Limits {
             cpu: linux::cgroup::Cpu {
@@ -153,7 +162,8 @@ impl Effects {
             let cgroup = Cgroup::of_path(&hierarchies, &path)?;
             cgroup.create()?;
             linux::crash::point("agent.cgroup.made");
-            cgroup.limit(&limits)
+            cgroup.limit(&limits)?;
+            class.map_or(Ok(()), |(path, shares)| weigh(&hierarchies, &path, shares))
         };
         blocking("FailedCreatePodCgroup", task).await
     }
@@ -163,8 +173,21 @@ impl Effects {
         let root = self.config.cgroup_root.trim_end_matches('/').to_owned();
         let paths = ["", "/burstable", "/besteffort"].map(|class| format!("{root}{class}/pod{}", order.uid));
         let Some(hierarchies) = self.hierarchies.clone() else { return Ok(()) };
-        let task = move || paths.iter().try_for_each(|path| Cgroup::of_path(&hierarchies, path)?.remove());
+        let class = self.class(order);
+        let task = move || {
+            paths.iter().try_for_each(|path| Cgroup::of_path(&hierarchies, path)?.remove())?;
+            class.map_or(Ok(()), |(path, shares)| weigh(&hierarchies, &path, shares))
+        };
         blocking("FailedRemovePodCgroup", task).await
+    }
+
+    /// Removes the cgroup above all pods when there are none: an agent that goes leaves nothing.
+    pub(crate) async fn remove_cgroups(&self) {
+        let (hierarchies, root) = (self.hierarchies.clone(), self.config.cgroup_root.clone());
+        let task = move || hierarchies.map_or(Ok(()), |h| Cgroup::of_path(&h, &root)?.remove());
+        if let Err(failed) = blocking("FailedCleanup", task).await {
+            tracing::info!("{}", failed.message);
+        }
     }
 
     async fn prepare_volumes(&self, order: &Order) -> Result<(), EffectFailed> {
@@ -196,6 +219,16 @@ impl Effects {
     pub(crate) fn log_dir(&self, pod: &Pod, uid: &str) -> std::path::PathBuf {
         self.config.log_dir.join(format!("{}_{}_{uid}", pod::namespace(pod), pod::name(pod)))
     }
+}
+
+/// Gives the cgroup of a class its share of the CPU, if it is there.
+fn weigh(hierarchies: &Hierarchies, path: &str, shares: i64) -> Result<(), CgroupError> {
+    let cgroup = Cgroup::of_path(hierarchies, path)?;
+    if !cgroup.exists() {
+        return Ok(());
+    }
+    let cpu = linux::cgroup::Cpu { shares: u64::try_from(shares).ok(), ..Default::default() };
+    cgroup.limit(&linux::cgroup::Limits { cpu, ..Default::default() })
 }
 
 /// Runs something that blocks; its error becomes an effect's.

@@ -26,6 +26,14 @@ const SETTLED: Duration = Duration::from_millis(500);
 /// What identifies the content of a file without reading it.
 type Stamp = (u64, u64, i64, i64);
 
+/// Device and inode.
+type Identity = (u64, u64);
+
+fn identity(path: &Path) -> io::Result<Identity> {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(path).map(|meta| (meta.dev(), meta.ino()))
+}
+
 /// A file as it was last read.
 #[derive(Debug, Clone, Default)]
 struct Known {
@@ -40,7 +48,8 @@ pub(crate) struct Files {
     node: String,
     clock: Clock,
     known: BTreeMap<PathBuf, Known>,
-    watch: Option<Receiver>,
+    /// The watch, and the directory it is on: another may have taken its name.
+    watch: Option<(Receiver, Identity)>,
 }
 
 impl Files {
@@ -54,9 +63,7 @@ impl Files {
         let mut last = None;
         let mut closed = BTreeSet::new();
         loop {
-            if self.watch.is_none() {
-                self.watch = watch(&self.dir).ok();
-            }
+            self.rewatch();
             let (update, unsettled) = self.scan(&closed);
             if last.as_ref() != Some(&update) {
                 last = Some(update.clone());
@@ -69,9 +76,17 @@ impl Files {
         }
     }
 
+    /// Watches the directory that has the name now. Not every file system tells that a watched one is gone.
+    fn rewatch(&mut self) {
+        let there = identity(&self.dir).ok();
+        if self.watch.as_ref().map(|(_, on)| *on) != there {
+            self.watch = there.and_then(|on| Some((watch(&self.dir).ok()?, on)));
+        }
+    }
+
     /// Waits until something changes or the pause is over; returns the files that were closed or moved here.
     async fn changed(&mut self, pause: Duration) -> BTreeSet<PathBuf> {
-        let Some(watch) = &self.watch else {
+        let Some((watch, _)) = &self.watch else {
             tokio::time::sleep(pause.min(Duration::from_secs(1))).await;
             return BTreeSet::new();
         };
@@ -239,4 +254,89 @@ fn parse(dir: &Path, mut bytes: &[u8]) -> Changes {
         bytes = rest;
     }
     changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POD: &str =
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: NAME}\nspec: {containers: [{name: c, image: i}]}\n";
+
+    fn names(update: &Update) -> Vec<&str> {
+        update.manifests.iter().map(|m| pod::name(&m.pod)).collect()
+    }
+
+    fn put(dir: &Path, file: &str, text: &str, age: Duration) -> PathBuf {
+        let path = dir.join(file);
+        fs::write(&path, text).unwrap();
+        let written = std::time::SystemTime::now() - age;
+        fs::File::options().write(true).open(&path).unwrap().set_modified(written).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut files = Files::new(dir.path(), "n", Clock::System);
+        let none = BTreeSet::new();
+        let path = put(dir.path(), "a.yaml", &POD.replace("NAME", "one"), SETTLED * 2);
+        put(dir.path(), ".hidden.yaml", POD, SETTLED * 2);
+        put(dir.path(), "a.yaml~", POD, SETTLED * 2);
+        let (update, unsettled) = files.scan(&none);
+        assert_eq!((names(&update), unsettled), (vec!["one-n"], false));
+        // Its beginning is a good pod, but not the one it will be.
+        put(dir.path(), "a.yaml", &POD.replace("NAME", "two"), Duration::ZERO);
+        let (update, unsettled) = files.scan(&none);
+        assert_eq!((names(&update), unsettled), (vec!["one-n"], true));
+        assert!(update.broken.contains(&path));
+        let (update, unsettled) = files.scan(&BTreeSet::from([path]));
+        assert_eq!((names(&update), unsettled), (vec!["two-n"], false));
+    }
+
+    #[test]
+    fn one_name_is_one_pod() {
+        let dir = tempfile::tempdir().unwrap();
+        for file in ["a.yaml", "b.yaml"] {
+            put(dir.path(), file, &POD.replace("NAME", "same"), SETTLED * 2);
+        }
+        let (update, _) = Files::new(dir.path(), "n", Clock::System).scan(&BTreeSet::new());
+        assert_eq!(names(&update), ["same-n"]);
+        assert_eq!((update.problems.len(), update.problems[0].name.as_str()), (1, "same"));
+        assert!(update.problems[0].message.contains("a.yaml: rename one of them"), "{}", update.problems[0]);
+    }
+
+    #[test]
+    fn a_directory_that_is_gone_ends_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_path_buf();
+        let mut files = Files::new(&path, "n", Clock::System);
+        put(&path, "a.yaml", &POD.replace("NAME", "one"), SETTLED * 2);
+        files.scan(&BTreeSet::new());
+        drop(dir);
+        let (update, _) = files.scan(&BTreeSet::new());
+        assert_eq!(names(&update), ["one-n"]);
+        assert!(update.broken.contains(&path) && update.problems[0].message.contains("create the directory"));
+    }
+
+    #[tokio::test]
+    async fn changes_are_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut files = Files::new(dir.path(), "n", Clock::System);
+        files.rewatch();
+        let path = put(dir.path(), "a.yaml", POD, Duration::ZERO);
+        assert_eq!(files.changed(RESCAN).await, BTreeSet::from([path.clone()]));
+        let other = tempfile::NamedTempFile::new_in(dir.path().parent().unwrap()).unwrap();
+        let moved = dir.path().join("b.yaml");
+        fs::rename(other.path(), &moved).unwrap();
+        assert_eq!(files.changed(RESCAN).await, BTreeSet::from([moved]));
+        let path = dir.path().to_path_buf();
+        drop(dir);
+        files.rewatch();
+        assert!(files.watch.is_none());
+        fs::create_dir(&path).unwrap();
+        files.rewatch();
+        assert!(files.watch.is_some(), "another directory of that name");
+        fs::remove_dir(&path).unwrap();
+    }
 }

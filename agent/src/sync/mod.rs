@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_core::probe::Kind;
-use agent_core::{Action, Desired, Object, Observed, Plan, Verdict, plan};
+use agent_core::{Action, Desired, DesiredPod, Object, Observed, Plan, Verdict, plan, resources};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -134,7 +134,7 @@ impl Sync {
         mut self,
         mut inbox: mpsc::UnboundedReceiver<Happening>,
         shutdown: CancellationToken,
-    ) {
+    ) -> bool {
         let mut audit = tokio::time::Instant::now();
         loop {
             let wake = self.step().await;
@@ -157,6 +157,7 @@ impl Sync {
             while self.tasks.try_join_next().is_some() {}
         }
         self.flush(true).await;
+        self.looked && self.source.is_some() && self.desired.pods.is_empty()
     }
 
     /// Decides and begins what is to be done. Returns when to do so again.
@@ -216,6 +217,7 @@ impl Sync {
             action: action.clone(),
             pod_ips: newest.map(|s| s.ips.clone()).unwrap_or_default(),
             sandbox_attempt: newest.map_or(0, |s| s.attempt),
+            class_shares: self.class_shares(pod),
             node: self.observed.node.clone(),
         };
         tracing::debug!(pod.uid = %uid, ?action, "begin");
@@ -230,6 +232,12 @@ impl Sync {
             // The loop may have ended.
             let _ = happenings.send(Happening::Done { uid: order.uid, action: order.action, result, look });
         });
+    }
+
+    /// What the pods of this pod's class weigh together, those that are ending left out.
+    fn class_shares(&self, pod: &DesiredPod) -> i64 {
+        let staying = self.desired.pods.iter().filter(|p| p.end.is_none());
+        resources::class_shares(resources::qos(&pod.pod), staying.map(|p| &*p.pod))
     }
 
     fn probe(&mut self, plan: &Plan) {

@@ -260,6 +260,7 @@ impl RuntimeService for Fake {
         let mut inside = self.call(format!("start {name}"))?;
         let status = &mut inside.containers.get_mut(&id).ok_or_else(|| Status::not_found("gone"))?.status;
         status.set_state(ContainerState::ContainerRunning);
+        std::fs::write(&status.log_path, "").unwrap();
         status.started_at = now;
         Ok(Response::new(StartContainerResponse {}))
     }
@@ -319,6 +320,16 @@ impl RuntimeService for Fake {
         Ok(Response::new(ExecSyncResponse { exit_code, ..Default::default() }))
     }
 
+    async fn reopen_container_log(
+        &self,
+        request: Request<ReopenContainerLogRequest>,
+    ) -> Reply<ReopenContainerLogResponse> {
+        let id = request.into_inner().container_id;
+        let inside = self.call(format!("reopen {id}"))?;
+        std::fs::write(&inside.containers[&id].status.log_path, "").unwrap();
+        Ok(Response::new(ReopenContainerLogResponse {}))
+    }
+
     async fn get_container_events(
         &self,
         _: Request<GetEventsRequest>,
@@ -330,7 +341,6 @@ impl RuntimeService for Fake {
 
     unanswered! {
         update_container_resources(UpdateContainerResourcesRequest) -> UpdateContainerResourcesResponse;
-        reopen_container_log(ReopenContainerLogRequest) -> ReopenContainerLogResponse;
         exec(ExecRequest) -> ExecResponse;
         attach(AttachRequest) -> AttachResponse;
         port_forward(PortForwardRequest) -> PortForwardResponse;

@@ -204,6 +204,12 @@ fn mounts(findings: &mut Findings, field: &str, container: &Container, volumes: 
                 volume::relative(findings, &format!("{field}.{sub}"), value);
             }
         }
+        let options = mount.bind_mount_options.as_ref().filter(|o| !o.is_empty());
+        findings.absent(
+            &format!("{field}.bindMountOptions"),
+            options,
+            "not supported by this node yet: remove it",
+        );
         let propagation = mount.mount_propagation.as_deref();
         let at = format!("{field}.mountPropagation");
         findings.one_of(&at, propagation, &["Bidirectional", "HostToContainer", "None"]);

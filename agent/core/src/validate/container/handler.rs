@@ -68,6 +68,7 @@ fn probe(findings: &mut Findings, field: &str, probe: &Probe, readiness: bool) {
     }
     if let Some(action) = &probe.grpc {
         port(findings, &format!("{field}.grpc.port"), action.port);
+        findings.one_of(&format!("{field}.grpc.mode"), action.mode.as_deref(), &["Plaintext"]);
     }
 }
 
@@ -106,6 +107,12 @@ fn http_get(findings: &mut Findings, field: &str, action: Option<&HTTPGetAction>
     let Some(action) = action else { return };
     let field = format!("{field}.httpGet");
     port_or_name(findings, &format!("{field}.port"), &action.port);
+    let protocol = action.protocol.as_ref();
+    findings.absent(
+        &format!("{field}.protocol"),
+        protocol,
+        "not supported by this node yet: probes speak HTTP/1.1",
+    );
     findings.one_of(&format!("{field}.scheme"), action.scheme.as_deref(), &["HTTP", "HTTPS"]);
     for (n, header) in action.http_headers.iter().flatten().enumerate() {
         let token = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
