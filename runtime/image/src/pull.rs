@@ -191,7 +191,9 @@ async fn pull_image(
         manifests,
         ..config.image(manifest.config.digest.clone(), chain.clone())
     };
-    if let Some(here) = store.index()?.images.get(&image.id).filter(|here| here.covers(&image)) {
+    if let Some(here) = store.index()?.images.get(&image.id).filter(|here| here.covers(&image))
+        && store.complete(here).is_ok()
+    {
         return Ok(here.clone());
     }
     let (own, claimed) = (store.clone(), chain.clone());

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use image::{Credentials, Image, PullError, PullErrorKind, Registries};
+use image::{Credentials, Image, PullError, PullErrorKind, Registries, StoreError};
 use support::server::{Answer, Asked, Server, honest};
 use support::*;
 
@@ -366,4 +366,13 @@ async fn what_is_here_is_not_fetched_again() {
     assert_eq!(server.asked().len(), 5, "once more the manifest");
     let image = pull(&home, &server.name("app:other")).await.unwrap();
     assert_eq!((server.asked().len(), image.tags.len()), (6, 2));
+    // A layer that somebody removed is named, and fetched again.
+    let layers = home.store.layers(image.id.as_str()).unwrap();
+    std::fs::remove_dir_all(layers[1].parent().unwrap()).unwrap();
+    let error = home.snapshots.prepare("c", "app").unwrap_err();
+    assert!(matches!(error, StoreError::NotFound(_)), "{error}");
+    let error = home.snapshots.prepare("c", &server.name("app")).unwrap_err();
+    assert!(error.to_string().contains("is missing: pull the image again"), "{error}");
+    pull(&home, &server.name("app")).await.unwrap();
+    assert_eq!((server.asked().len(), layers[1].join("small").exists()), (8, true));
 }

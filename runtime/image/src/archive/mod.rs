@@ -137,16 +137,34 @@ impl Store {
     pub async fn load(&self, archive: &Path, platform: &Platform) -> Result<Vec<Image>, LoadError> {
         let (store, archive, platform) = (self.clone(), archive.to_owned(), platform.clone());
         run_blocking(move || {
-            let ingest = store.ingest()?;
-            let source = Source::open(&archive, &ingest.path)?;
-            let loading = Loading { store, ingest, source, archive };
-            let found = loading.images(&platform)?;
-            if found.is_empty() {
-                return Err(LoadError::NoImage { archive: loading.archive });
+            let outcome = load(&store, archive, &platform);
+            if outcome.as_ref().is_err_and(LoadError::is_full) {
+                store.collect()?;
             }
-            found.into_iter().map(|found| loading.load(found)).collect()
+            outcome
         })
         .await
+    }
+}
+
+fn load(store: &Store, archive: PathBuf, platform: &Platform) -> Result<Vec<Image>, LoadError> {
+    let ingest = store.ingest()?;
+    let source = Source::open(&archive, &ingest.path)?;
+    let loading = Loading { store: store.clone(), ingest, source, archive };
+    let found = loading.images(platform)?;
+    if found.is_empty() {
+        return Err(LoadError::NoImage { archive: loading.archive });
+    }
+    found.into_iter().map(|found| loading.load(found)).collect()
+}
+
+impl LoadError {
+    fn is_full(&self) -> bool {
+        matches!(
+            self,
+            LoadError::Store(StoreError::Full { .. })
+                | LoadError::Unpack { source: UnpackError::Full { .. }, .. }
+        )
     }
 }
 

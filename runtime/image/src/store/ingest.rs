@@ -167,6 +167,7 @@ impl Store {
     pub(crate) fn hold(&self, owner: &str, image_id: &str) -> Result<Vec<Digest>, StoreError> {
         let _locked = self.lock()?;
         let image = self.get(image_id)?.ok_or_else(|| StoreError::NotFound(image_id.to_owned()))?;
+        self.complete(&image)?;
         let path = self.hold_path(owner);
         let beside = path.with_extension("tmp");
         fs::write(&beside, disk::json(&path, &Hold::of(&image.layers))?).map_err(failed("write", &beside))?;

@@ -83,6 +83,14 @@ pub enum StoreError {
     /// There is no such image.
     #[error("no image {0:?} here")]
     NotFound(String),
+    /// A layer of an image is gone; a pull brings it back.
+    #[error("layer {layer} of image {image} is missing: pull the image again")]
+    Missing {
+        /// The image's id.
+        image: Digest,
+        /// The layer's chain id.
+        layer: Digest,
+    },
     /// A shortened id that several images have.
     #[error("several images have an id that begins with {0:?}")]
     Ambiguous(String),
@@ -261,11 +269,20 @@ impl Store {
     pub(crate) fn sized(&self, image: Image) -> Result<Image, StoreError> {
         let mut size = 0;
         for chain_id in &image.layers {
-            let record = self.layer_record(layer_name(chain_id))?;
-            let record = record.filter(|record| record.chain_id == *chain_id);
-            size += record.ok_or_else(|| StoreError::NotFound(format!("layer {chain_id}")))?.bytes;
+            let record =
+                self.layer_record(layer_name(chain_id))?.filter(|record| record.chain_id == *chain_id);
+            let missing = || StoreError::Missing { image: image.id.clone(), layer: chain_id.clone() };
+            size += record.ok_or_else(missing)?.bytes;
         }
         Ok(Image { size, ..image })
+    }
+
+    /// Whether all layers of an image are here.
+    pub(crate) fn complete(&self, image: &Image) -> Result<(), StoreError> {
+        match image.layers.iter().find(|chain_id| !self.layer_path(chain_id).exists()) {
+            Some(layer) => Err(StoreError::Missing { image: image.id.clone(), layer: layer.clone() }),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
