@@ -4,6 +4,7 @@
 
 mod interop;
 mod lab;
+mod old_kernel;
 
 use std::os::fd::AsRawFd;
 
