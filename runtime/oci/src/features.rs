@@ -1,6 +1,9 @@
 //! What this runtime does (runtime-spec: features.md).
 
-use oci_spec::runtime::{CgroupBuilder, Features, FeaturesBuilder, LinuxFeatureBuilder, LinuxNamespaceType};
+use oci_spec::runtime::{
+    CgroupBuilder, Features, FeaturesBuilder, LinuxFeatureBuilder, LinuxNamespaceType, Seccomp,
+    SeccompBuilder,
+};
 
 use crate::spec::{MOUNT_OPTIONS, capability_names};
 use crate::state::OCI_VERSION;
@@ -24,6 +27,10 @@ pub(crate) fn features() -> Features {
         Ok(cgroup) => linux.cgroup(cgroup),
         Err(_) => linux,
     };
+    let linux = match seccomp() {
+        Some(seccomp) => linux.seccomp(seccomp),
+        None => linux,
+    };
     let features = FeaturesBuilder::default()
         .oci_version_min("1.0.0")
         .oci_version_max(OCI_VERSION)
@@ -34,4 +41,27 @@ pub(crate) fn features() -> Features {
         Err(_) => features,
     };
     features.build().unwrap_or_default()
+}
+
+fn seccomp() -> Option<Seccomp> {
+    use oci_spec::runtime::LinuxSeccompAction as Action;
+    let actions = [
+        Action::ScmpActAllow,
+        Action::ScmpActErrno,
+        Action::ScmpActKill,
+        Action::ScmpActKillProcess,
+        Action::ScmpActKillThread,
+        Action::ScmpActLog,
+        Action::ScmpActTrace,
+        Action::ScmpActTrap,
+    ];
+    let operators = ["EQ", "GE", "GT", "LE", "LT", "MASKED_EQ", "NE"].map(|name| format!("SCMP_CMP_{name}"));
+    let flags = ["LOG", "SPEC_ALLOW", "TSYNC"].map(|name| format!("SECCOMP_FILTER_FLAG_{name}"));
+    SeccompBuilder::default()
+        .enabled(true)
+        .actions(actions)
+        .operators(operators)
+        .supported_flags(flags)
+        .build()
+        .ok()
 }

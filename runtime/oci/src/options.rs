@@ -61,7 +61,8 @@ pub enum Stdio {
 pub enum Parent {
     /// The caller's.
     Caller,
-    /// The caller's parent's (`CLONE_PARENT`): the caller may end at once.
+    /// The caller's parent's (`CLONE_PARENT`): the caller may end at once. A creation that fails leaves that parent an
+    /// ended child to reap, which it was never told about.
     Sibling,
 }
 

@@ -28,6 +28,13 @@ pub(crate) fn create(options: CreateOptions<'_>) -> Result<Process, RuntimeError
     let bundle = options.bundle.canonicalize().during(|| format!("bundle {}", options.bundle.display()))?;
     let record = Record::new(options.id, bundle, plan::cgroup_path(&config, options.id));
     let cgroup = record.cgroup()?;
+    // Whose end would be ours to bring about: a container's cgroup is killed with it.
+    let others = cgroup.pids().during(|| "linux.cgroupsPath")?;
+    if !others.is_empty() {
+        let problem =
+            format!("{} holds {} processes of others; use a cgroup of its own", cgroup.path(), others.len());
+        return Err(RuntimeError::spec("linux.cgroupsPath", problem));
+    }
     let mut locked = state::create(options.root, record, &config.spec)?;
     linux::crash::point("oci-create-recorded");
     let mut done = Done { cgroup: &cgroup, undo: Vec::new(), process: None, parent: options.parent };
@@ -159,12 +166,11 @@ fn run(
             other => return Err(RuntimeError::kernel(format!("{other:?} is no step of the caller"))),
         }
     }
-    let Some((pid, pidfd)) = &done.process else { return Err(RuntimeError::kernel("no process was made")) };
+    let Some((pid, _)) = &done.process else { return Err(RuntimeError::kernel("no process was made")) };
     locked.record.process = Some(ProcessId::of(number(*pid))?);
     locked.save()?;
     linux::crash::point("oci-create-spawned");
-    let terminal =
-        talk(&ToProcess(ours), config, locked).map_err(|error| explain(error, pidfd, done.cgroup))?;
+    let terminal = talk(&ToProcess(ours), config, locked).map_err(|error| explain(error, done.cgroup))?;
     locked.record.created = true;
     locked.save()?;
     linux::crash::point("oci-create-done");
@@ -222,7 +228,7 @@ fn talk(process: &ToProcess, config: &Config, locked: &Locked) -> Result<Option<
 const DIED: &str = "the container's process died before it was ready";
 
 /// Adds what is known when the first process died without a word.
-fn explain(error: RuntimeError, _pidfd: &OwnedFd, cgroup: &Cgroup) -> RuntimeError {
+fn explain(error: RuntimeError, cgroup: &Cgroup) -> RuntimeError {
     if error.to_string() == DIED && cgroup.oom_kills().is_ok_and(|kills| kills > 0) {
         let text = format!("{DIED}: out of memory; raise linux.resources.memory.limit");
         return RuntimeError::new(crate::ErrorKind::InvalidSpec, text);

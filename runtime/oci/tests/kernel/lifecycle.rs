@@ -183,3 +183,19 @@ fn a_limit_of_memory_kills_and_is_counted() {
         assert!(bundle.cgroup().oom_kills().unwrap() > 0, "{runtime:?}");
     }
 }
+
+/// The cgroup of a container is killed and removed with it: it must not be anybody else's.
+#[test]
+fn a_cgroup_that_holds_processes_is_refused() {
+    let first = Bundle::new(Runtime::Ours);
+    first.create();
+    let own = first.config["linux"]["cgroupsPath"].as_str().unwrap().to_owned();
+    let parent = own.trim_end_matches("/container");
+    for path in [own.as_str(), parent, "/"] {
+        let mut second = Bundle::new(Runtime::Ours);
+        second.config["linux"]["cgroupsPath"] = json!(path);
+        let said = second.run("true");
+        assert!(said.code != Some(0) && said.err.contains("of others"), "{path}: {}", said.err);
+    }
+    assert_eq!(first.status(), "created");
+}
