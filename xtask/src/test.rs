@@ -9,16 +9,21 @@ use anyhow::{Result, bail};
 use crate::cargo::{self, cargo};
 
 /// Debian packages of the peers and tools that the end-to-end tests run against.
-const PEERS: [&str; 9] = [
-    "qemu-system-x86",
-    "kmod",
-    "iproute2",
-    "nftables",
-    "util-linux",
+const PEERS: [&str; 14] = [
+    "busybox-static",
+    "containerd",
+    "containernetworking-plugins",
+    "crun",
     "curl",
     "docker-registry",
+    "iproute2",
+    "kmod",
+    "nftables",
+    "procps",
+    "qemu-system-x86",
     "runc",
-    "crun",
+    "skopeo",
+    "util-linux",
 ];
 
 /// How a lane ended.
