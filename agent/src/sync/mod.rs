@@ -19,6 +19,7 @@ mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use agent_core::probe::Kind;
@@ -39,6 +40,8 @@ pub(crate) use view::{PodEntry, View};
 const AUDIT: Duration = Duration::from_secs(10);
 /// How often when it does not.
 const AUDIT_BLIND: Duration = Duration::from_secs(1);
+/// How often before the first look has succeeded: the runtime may just be starting.
+const AUDIT_FIRST: Duration = Duration::from_millis(50);
 /// How long a changed status may wait for its checkpoint.
 const STATUS_WRITE: Duration = Duration::from_secs(1);
 
@@ -93,6 +96,8 @@ pub(crate) struct Sync {
     /// Looks up to this number may still show pods that are gone.
     stale_look: u64,
     listening: bool,
+    /// An audit is under way.
+    auditing: Arc<AtomicBool>,
     reported: BTreeSet<Problem>,
     probers: Probers,
     tasks: JoinSet<()>,
@@ -120,6 +125,7 @@ impl Sync {
             looked: false,
             stale_look: 0,
             listening: false,
+            auditing: Arc::default(),
             reported: BTreeSet::new(),
             probers,
             tasks: JoinSet::new(),
@@ -150,7 +156,7 @@ impl Sync {
                 }
                 () = tokio::time::sleep_until(audit) => {
                     self.audit();
-                    audit = tokio::time::Instant::now() + if self.listening && self.looked { AUDIT } else { AUDIT_BLIND };
+                    audit = tokio::time::Instant::now() + self.audit_period();
                 }
                 () = sleep_until(wake) => {}
             }
@@ -261,9 +267,21 @@ impl Sync {
         self.probers.reconcile(wanted);
     }
 
-    /// Looks at everything, and asks the runtime how it is.
+    fn audit_period(&self) -> Duration {
+        match (self.looked, self.listening) {
+            (false, _) => AUDIT_FIRST,
+            (true, false) => AUDIT_BLIND,
+            (true, true) => AUDIT,
+        }
+    }
+
+    /// Looks at everything, and asks the runtime how it is. One audit at a time.
     fn audit(&mut self) {
-        let (observer, happenings) = (self.observer.clone(), self.happenings.clone());
+        if self.auditing.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (observer, happenings, auditing) =
+            (self.observer.clone(), self.happenings.clone(), self.auditing.clone());
         let cri = self.effects.cri.clone();
         self.tasks.spawn(async move {
             match crate::runtime::facts(&cri).await {
@@ -272,7 +290,9 @@ impl Sync {
                 }
                 Err(status) => tracing::debug!("the CRI server does not answer: {}", status.message()),
             }
-            if let Ok(look) = observer.look(None).await {
+            let look = observer.look(None).await;
+            auditing.store(false, Ordering::Relaxed);
+            if let Ok(look) = look {
                 let _ = happenings.send(Happening::Looked(look));
             }
         });
