@@ -126,6 +126,42 @@ fn gc_finds_what_the_cache_does_not_know() {
     assert_eq!((lab.leases().len(), lab.ruleset().as_str()), (0, ""));
 }
 
+/// Fields of the configuration and capabilities that the default list has not.
+#[test]
+fn what_is_asked_for_is_given() {
+    let lab = Lab::new();
+    let ranges = serde_json::json!([[{ "subnet": "10.88.0.0/16" }], [{ "subnet": "fd00:88::/64" }]]);
+    let ipam = serde_json::json!({ "type": "host-local", "dataDir": lab.path("leases"), "ranges": ranges });
+    let bridge = serde_json::json!({
+        "type": "bridge", "bridge": "isolated0", "isDefaultGateway": true, "mtu": 1400, "portIsolation": true,
+        "enabledad": true, "capabilities": { "mac": true, "ips": true }, "ipam": ipam,
+    });
+    let list = serde_json::json!({ "cniVersion": "1.1.0", "name": "pods", "plugins": [bridge] });
+    lab.configure(&list.to_string());
+    let (a, b) = (Pod::new("a"), Pod::new("b"));
+    let mut wish = a.attachment();
+    wish.capabilities.mac = "02:00:00:00:00:aa".into();
+    wish.capabilities.ips = vec!["10.88.7.7/16".into(), "fd00:88::7".into()];
+    let result = lab.on_host(|| lab.networks().add(&wish)).unwrap_or_else(|e| panic!("{}", chain(&e)));
+    assert_eq!(ips(&result).map(|ip| ip.to_string()), ["10.88.7.7", "fd00:88::7"]);
+    let eth0 = result.interfaces.iter().find(|i| i.name == "eth0").unwrap();
+    assert_eq!((eth0.mac.as_str(), eth0.mtu), ("02:00:00:00:00:aa", Some(1400)));
+    let mut inside = Route::open_in(&a.netns).unwrap();
+    let index = inside.link("eth0").unwrap().unwrap().index;
+    let ours = |a: &&netlink::route::Address| a.net.to_string() == "fd00:88::7/64";
+    assert!(!inside.addresses(Some(index)).unwrap().iter().find(ours).unwrap().tentative);
+    let defaults = inside.routes().unwrap().into_iter().filter(|r| r.dst.prefix_len() == 0);
+    assert_eq!(defaults.filter(|r| r.gateway.is_some()).count(), 2);
+
+    let in_b = Echo::new(&b.netns, 80);
+    let to_b = ips(&lab.add(&b))[0].to_string();
+    in_b.tcp(&lab.host, to(&to_b, 80)).unwrap();
+    assert!(in_b.tcp(&a.netns, to(&to_b, 80)).is_err(), "isolated ports do not see each other");
+    lab.on_host(|| lab.networks().check(&wish)).unwrap_or_else(|e| panic!("{}", chain(&e)));
+    lab.del(&a);
+    lab.del(&b);
+}
+
 #[test]
 fn add_twice_is_add_once() {
     let lab = Lab::new();
