@@ -6,7 +6,9 @@ mod interop;
 mod lab;
 mod old_kernel;
 
+use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 use cni_invoke::GcAttachment;
 use lab::{Echo, HOST, Lab, OUTSIDE, Pod, chain, ips, to};
@@ -124,6 +126,30 @@ fn gc_finds_what_the_cache_does_not_know() {
     std::fs::remove_dir_all(lab.path("cache")).unwrap();
     lab.on_host(|| lab.networks().gc(&[])).unwrap();
     assert_eq!((lab.leases().len(), lab.ruleset().as_str()), (0, ""));
+}
+
+/// A client that goes on sending from one port reaches the pod that has the host port now, not the one that had it.
+#[test]
+fn udp_follows_the_host_port() {
+    let lab = Lab::new();
+    let client = netlink::netns::enter(&lab.outside, || UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
+    let server = |pod: &Pod| {
+        let socket = netlink::netns::enter(&pod.netns, || UdpSocket::bind("0.0.0.0:53").unwrap()).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+        socket
+    };
+    for name in ["old", "new"] {
+        let pod = Pod::new(name).with_port(5353, 53, "udp", "");
+        // without a pod the packets go to the host itself, and that is remembered too
+        client.send_to(b"nobody", to(HOST[0], 5353)).unwrap();
+        lab.add(&pod);
+        let server = server(&pod);
+        client.send_to(name.as_bytes(), to(HOST[0], 5353)).unwrap();
+        let mut buffer = [0; 16];
+        let length = server.recv(&mut buffer).unwrap_or_else(|e| panic!("{name} hears nothing: {e}"));
+        assert_eq!(&buffer[..length], name.as_bytes());
+        lab.del(&pod);
+    }
 }
 
 /// Fields of the configuration and capabilities that the default list has not.
