@@ -20,8 +20,9 @@ pub(crate) fn configure(paths: &Paths, network: &Network) -> anyhow::Result<Path
     let file = file(paths);
     let dir = file.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
-    let list =
-        cni_invoke::default_conflist("cleat", &network.bridge, &subnets, &paths.data.join("cni/networks"));
+    // The network is named as its bridge: rules are owned by the name, and two nodes may share a network namespace.
+    let (name, leases) = (&network.bridge, paths.data.join("cni/networks"));
+    let list = cni_invoke::default_conflist(name, name, &subnets, &leases);
     let draft = dir.join(".10-cleat.conflist");
     fs::write(&draft, list)
         .and_then(|()| fs::rename(&draft, &file))

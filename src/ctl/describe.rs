@@ -49,6 +49,9 @@ fn describe(pod: &Value, events: &[&Value]) -> String {
     let (name, namespace) = identity(pod);
     let (spec, status) = (&pod["spec"], &pod["status"]);
     let mut out = String::new();
+    // One line a wait; aligned under the first.
+    let waits =
+        text(&pod["metadata"]["annotations"]["cleat.dev/waiting-for"]).replace('\n', "\n             ");
     let ips: Vec<&str> = items(&status["podIPs"]).iter().map(|ip| text(&ip["ip"])).collect();
     let lines = [
         ("Name", name.to_owned()),
@@ -61,10 +64,10 @@ fn describe(pod: &Value, events: &[&Value]) -> String {
         ("IPs", ips.join(", ")),
         ("QoS Class", text(&status["qosClass"]).to_owned()),
         ("Restarts", text(&spec["restartPolicy"]).to_owned()),
-        ("Manifest", text(&pod["metadata"]["annotations"]["cleat.io/manifest"]).to_owned()),
+        ("Waiting for", waits),
     ];
     for (label, value) in lines.iter().filter(|(_, value)| !value.is_empty()) {
-        let _ = writeln!(out, "{:<12}{value}", format!("{label}:"));
+        let _ = writeln!(out, "{:<13}{value}", format!("{label}:"));
     }
     for (title, specs, statuses) in [
         ("Init Containers", &spec["initContainers"], &status["initContainerStatuses"]),
@@ -169,7 +172,8 @@ mod tests {
     #[test]
     fn tells_why_a_pod_waits() {
         let pod = json!({
-            "metadata": { "name": "web-n", "namespace": "default" },
+            "metadata": { "name": "web-n", "namespace": "default",
+                "annotations": { "cleat.dev/waiting-for": "nginx: image nginx:1\nnext try in 10s" } },
             "spec": { "nodeName": "n", "containers": [{ "name": "nginx", "image": "nginx:1" }] },
             "status": { "phase": "Pending", "containerStatuses": [
                 { "name": "nginx", "state": { "waiting": { "reason": "ErrImagePull", "message": "no such host" } } }] },
@@ -178,5 +182,7 @@ mod tests {
         let text = describe(&pod, &[&event]);
         assert!(text.contains("State:         Waiting (ErrImagePull: no such host)"), "{text}");
         assert!(text.contains("Warning   Failed"), "{text}");
+        let waits = "Waiting for: nginx: image nginx:1\n             next try in 10s\n";
+        assert!(text.contains(waits), "{text}");
     }
 }
