@@ -111,9 +111,10 @@ impl Node {
             record.pid = Some(pid);
             record.phase = Phase::Created;
         });
-        let (node, record) = (self.clone(), container.record());
+        let (node, container) = (self.clone(), container.clone());
         blocking(move || {
-            let saved = node.container_records.save(&record);
+            let _writing = lock(&container.writing);
+            let saved = node.container_records.save(&container.record());
             saved.map_err(Failure::io("write a record in", &node.config.data_dir))
         })
         .await?;
@@ -299,6 +300,7 @@ impl Node {
     }
 
     pub(crate) fn note_container(&self, container: &Container) -> Result<(), Failure> {
+        let _writing = lock(&container.writing);
         let noted = self.container_records.note(&container.record());
         noted.map_err(Failure::io("write a record in", &self.config.data_dir))
     }

@@ -35,6 +35,8 @@ pub(crate) struct Pod {
     /// Written by what changes the sandbox, read by what adds a container. Taken before a container's gate.
     pub(crate) gate: tokio::sync::RwLock<()>,
     pub(crate) state: watch::Sender<record::Pod>,
+    /// Held from reading the state to its being on disk: the last write is then of the last state.
+    pub(crate) writing: Mutex<()>,
 }
 
 /// A container in memory.
@@ -44,6 +46,8 @@ pub(crate) struct Container {
     /// Held by what changes the container, but for a stop, which only signals and waits.
     pub(crate) gate: tokio::sync::Mutex<()>,
     pub(crate) state: watch::Sender<record::Container>,
+    /// As a sandbox's.
+    pub(crate) writing: Mutex<()>,
     pub(crate) stop: Mutex<Stop>,
     pub(crate) hurried: Notify,
 }
@@ -54,6 +58,7 @@ impl Pod {
             id: record.id.clone(),
             gate: tokio::sync::RwLock::default(),
             state: watch::Sender::new(record),
+            writing: Mutex::default(),
         })
     }
 
@@ -68,6 +73,7 @@ impl Container {
             id: record.id.clone(),
             gate: tokio::sync::Mutex::default(),
             state: watch::Sender::new(record),
+            writing: Mutex::default(),
             stop: Mutex::default(),
             hurried: Notify::new(),
         })

@@ -232,13 +232,17 @@ impl Node {
     }
 
     pub(crate) fn note_pod(&self, pod: &Pod) -> Result<(), Failure> {
+        let _writing = lock(&pod.writing);
         self.pod_records.note(&pod.record()).map_err(Failure::io("write a record in", &self.config.data_dir))
     }
 
     pub(crate) async fn save_pod(self: &Arc<Self>, pod: &Arc<Pod>) -> Result<(), Failure> {
-        let (node, record) = (self.clone(), pod.record());
+        let (node, pod) = (self.clone(), pod.clone());
         blocking(move || {
-            node.pod_records.save(&record).map_err(Failure::io("write a record in", &node.config.data_dir))
+            let _writing = lock(&pod.writing);
+            node.pod_records
+                .save(&pod.record())
+                .map_err(Failure::io("write a record in", &node.config.data_dir))
         })
         .await
     }
