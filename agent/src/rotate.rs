@@ -27,6 +27,8 @@ pub(crate) async fn run(effects: Arc<Effects>) {
         ticks.tick().await;
         match round(&effects, first).await {
             Ok(()) => first = false,
+            // The CRI server may still be starting; that it does not answer is told by those who need it.
+            Err(error) if first => tracing::debug!("log rotation: {error}"),
             Err(error) => tracing::warn!("log rotation: {error}"),
         }
     }
