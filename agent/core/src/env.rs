@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
 
 use crate::observed::Node;
 use crate::pod;
-use crate::quantity::Amount;
+use crate::quantity::{Amount, amount};
 use crate::resources;
 
 /// What the downward API can tell beside the pod itself.
@@ -144,7 +144,7 @@ pub fn resource(
             pod::container(facts.pod, name).ok_or_else(|| EnvProblem::Container(name.to_owned()))?
         }
     };
-    let divisor = selector.divisor.as_ref().and_then(Amount::of).unwrap_or_default();
+    let divisor = selector.divisor.as_ref().and_then(amount).unwrap_or_default();
     let (limits, requests) =
         (resources::limits(spec.resources.as_ref()), resources::requests(spec.resources.as_ref()));
     let positive = |value: Option<i64>| value.filter(|v| *v > 0);
@@ -160,7 +160,7 @@ pub fn resource(
             let resources = spec.resources.as_ref();
             let list = resources
                 .and_then(|r| if kind == "limits" { r.limits.as_ref() } else { r.requests.as_ref() });
-            list.and_then(|l| l.get(key)).and_then(Amount::of).unwrap_or_default()
+            list.and_then(|l| l.get(key)).and_then(amount).unwrap_or_default()
         }
         name => return Err(EnvProblem::Resource(name.to_owned())),
     };

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Container as Spec, Pod, ResourceRequirements};
 
 use crate::pod;
-use crate::quantity::Amount;
+use crate::quantity::{Amount, amount};
 
 /// The period of the CPU quota, in microseconds.
 pub const CPU_PERIOD_US: i64 = 100_000;
@@ -87,14 +87,14 @@ pub struct Limits {
 /// A container's limits.
 #[must_use]
 pub fn limits(resources: Option<&ResourceRequirements>) -> Amounts {
-    let get = |name: &str| resources?.limits.as_ref()?.get(name).and_then(Amount::of);
+    let get = |name: &str| resources?.limits.as_ref()?.get(name).and_then(amount);
     Amounts { cpu_millis: get("cpu").map(Amount::millis), memory_bytes: get("memory").map(Amount::units) }
 }
 
 /// A container's requests; what is limited and not requested is requested as limited.
 #[must_use]
 pub fn requests(resources: Option<&ResourceRequirements>) -> Amounts {
-    let get = |name: &str| resources?.requests.as_ref()?.get(name).and_then(Amount::of);
+    let get = |name: &str| resources?.requests.as_ref()?.get(name).and_then(amount);
     let own = Amounts {
         cpu_millis: get("cpu").map(Amount::millis),
         memory_bytes: get("memory").map(Amount::units),

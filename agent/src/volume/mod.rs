@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use agent_core::env::{EnvProblem, Facts};
 use agent_core::pod;
-use agent_core::quantity::Amount;
+use agent_core::quantity::{Amount, amount};
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod, Volume};
 use rustix::mount::{MountFlags, UnmountFlags};
 
@@ -131,7 +131,7 @@ fn empty_dir(
 ) -> Result<(), VolumeFailed> {
     fs::create_dir_all(path).map_err(failed("make directory", path))?;
     if source.medium.as_deref() == Some("Memory") && !is_mount_point(path)? {
-        let own = source.size_limit.as_ref().and_then(Amount::of).map(Amount::units).filter(|n| *n > 0);
+        let own = source.size_limit.as_ref().and_then(amount).map(Amount::units).filter(|n| *n > 0);
         let of_pod = agent_core::resources::pod_limits(pod).memory_bytes;
         let size = match (own, of_pod) {
             (Some(own), Some(of_pod)) => Some(own.min(of_pod)),

@@ -26,22 +26,33 @@ enum Layer {
 }
 
 /// Every crate of the workspace and its row.
-const PICTURE: [(&str, Layer); 17] = [
+const PICTURE: [(&str, Layer); 28] = [
     ("proto-cri", Layer::Contract),
     ("proto-node", Layer::Contract),
+    ("proto-kube", Layer::Contract),
+    ("proto-etcd", Layer::Contract),
     ("agent-core", Layer::Core),
+    ("patch", Layer::Core),
+    ("kinds", Layer::Core),
+    ("admission", Layer::Core),
+    ("authz", Layer::Core),
     ("linux", Layer::Mechanism),
     ("netlink", Layer::Mechanism),
     ("image", Layer::Mechanism),
     ("cni-invoke", Layer::Mechanism),
     ("oci", Layer::Mechanism),
+    ("store", Layer::Mechanism),
+    ("pki", Layer::Mechanism),
+    ("client", Layer::Mechanism),
     ("monitor", Layer::Process),
     ("cri", Layer::Process),
     ("cni-plugins", Layer::Process),
     ("agent", Layer::Process),
+    ("apiserver", Layer::Process),
     ("cleat", Layer::Program),
     ("lab", Layer::Test),
     ("node-tests", Layer::Test),
+    ("control-tests", Layer::Test),
     ("xtask", Layer::Test),
     ("fuzz", Layer::Test),
 ];

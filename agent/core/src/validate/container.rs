@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, ResourceRequirements, S
 
 use super::{Fault, Findings, name, volume};
 use crate::pod;
-use crate::quantity::Amount;
+use crate::quantity::{self, Amount};
 
 const API: &str = "static pods may not reference";
 
@@ -241,7 +241,8 @@ fn resources(findings: &mut Findings, field: &str, resources: &ResourceRequireme
                     findings.text(&field, &quantity.0, "must be greater than or equal to 0");
                 }
                 Ok(amount) => {
-                    let limit = resources.limits.as_ref().and_then(|l| l.get(name)).and_then(Amount::of);
+                    let limit =
+                        resources.limits.as_ref().and_then(|l| l.get(name)).and_then(quantity::amount);
                     if let Some(limit) = limit.filter(|limit| list == "requests" && amount > *limit) {
                         let text =
                             format!("must be less than or equal to {name} limit of {}", units(name, limit));

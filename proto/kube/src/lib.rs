@@ -1,0 +1,20 @@
+//! The Kubernetes API as data: the schema table, the served resources, `Status`, selectors, and the JSON, YAML and
+//! protobuf forms of an object. An object on its way through a request is a `serde_json::Value`; at rest it is bytes.
+#![forbid(unsafe_code)]
+
+pub mod field;
+pub mod gvk;
+pub mod name;
+pub mod object;
+pub mod quantity;
+pub mod resource;
+pub mod schema;
+pub mod selector;
+pub mod status;
+pub mod user;
+pub mod view;
+
+pub use gvk::{GroupResource, GroupVersion, Gvk};
+pub use resource::Resource;
+pub use status::Status;
+pub use user::User;

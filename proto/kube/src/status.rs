@@ -1,0 +1,263 @@
+//! `meta/v1 Status`: how a request is refused, with the texts that clients parse.
+
+use serde_json::{Value, json};
+
+use crate::field;
+use crate::{GroupResource, Gvk};
+
+/// The answer to a request that is not an object.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Status {
+    /// The HTTP status code.
+    pub code: u16,
+    /// As `NotFound`; empty for a success.
+    pub reason: &'static str,
+    /// For a person.
+    pub message: String,
+    /// `details`, without empty members.
+    pub details: Value,
+}
+
+/// Something wrong, as an error of a function that answers a request.
+pub type Result<T> = std::result::Result<T, Status>;
+
+impl Status {
+    fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { code, reason, message: message.into(), details: Value::Null }
+    }
+
+    fn of(mut self, resource: GroupResource<'_>, name: &str) -> Self {
+        let mut details = serde_json::Map::new();
+        for (key, text) in [("name", name), ("group", resource.group), ("kind", resource.resource)] {
+            if !text.is_empty() {
+                details.insert(key.to_owned(), text.into());
+            }
+        }
+        self.details = Value::Object(details);
+        self
+    }
+
+    /// 400: the request itself is malformed.
+    #[must_use]
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(400, "BadRequest", message)
+    }
+
+    /// 401: the credentials are missing or wrong.
+    #[must_use]
+    pub fn unauthorized() -> Self {
+        Self::new(401, "Unauthorized", "Unauthorized")
+    }
+
+    /// 403: `why` says who may not do what, and what would allow it.
+    #[must_use]
+    pub fn forbidden(resource: GroupResource<'_>, name: &str, why: &str) -> Self {
+        let message = match (resource.resource, name) {
+            ("", _) => format!("forbidden: {why}"),
+            (_, "") => format!("{resource} is forbidden: {why}"),
+            _ => format!("{resource} \"{name}\" is forbidden: {why}"),
+        };
+        Self::new(403, "Forbidden", message).of(resource, name)
+    }
+
+    /// 404: no such object.
+    #[must_use]
+    pub fn not_found(resource: GroupResource<'_>, name: &str) -> Self {
+        Self::new(404, "NotFound", format!("{resource} \"{name}\" not found")).of(resource, name)
+    }
+
+    /// 404: no such path, for a route below a served group.
+    #[must_use]
+    pub fn no_route() -> Self {
+        let mut status = Self::new(404, "NotFound", "the server could not find the requested resource");
+        status.details = json!({});
+        status
+    }
+
+    /// 405: the resource has no such verb.
+    #[must_use]
+    pub fn method_not_allowed(resource: GroupResource<'_>, verb: &str) -> Self {
+        let message = format!("{verb} is not supported on resources of kind \"{resource}\"");
+        Self::new(405, "MethodNotAllowed", message).of(resource, "")
+    }
+
+    /// 406: none of the media types asked for can be made.
+    #[must_use]
+    pub fn not_acceptable(accepted: &[&str]) -> Self {
+        let message = format!("only the following media types are accepted: {}", accepted.join(", "));
+        Self::new(406, "NotAcceptable", message)
+    }
+
+    /// 409: an object of the name is there.
+    #[must_use]
+    pub fn already_exists(resource: GroupResource<'_>, name: &str) -> Self {
+        Self::new(409, "AlreadyExists", format!("{resource} \"{name}\" already exists")).of(resource, name)
+    }
+
+    /// 409: the object is not what the caller thinks it is.
+    #[must_use]
+    pub fn conflict(resource: GroupResource<'_>, name: &str, why: &str) -> Self {
+        let message = format!("Operation cannot be fulfilled on {resource} \"{name}\": {why}");
+        Self::new(409, "Conflict", message).of(resource, name)
+    }
+
+    /// 409: another field manager owns what server-side apply wants to set. Each conflict is a message and a field.
+    #[must_use]
+    pub fn apply_conflict(conflicts: &[(String, String)]) -> Self {
+        let one = |(message, field): &(String, String)| format!("{message}: {field}");
+        let message = match conflicts {
+            [conflict] => format!("Apply failed with 1 conflict: {}", one(conflict)),
+            many => {
+                // The conflicts of one manager stand below its name.
+                let mut lines: Vec<String> = Vec::new();
+                let mut last = "";
+                for (message, field) in many {
+                    if message != last {
+                        lines.push(format!("{message}:"));
+                        last = message;
+                    }
+                    lines.push(format!("- {field}"));
+                }
+                format!("Apply failed with {} conflicts: {}", many.len(), lines.join("\n"))
+            }
+        };
+        let cause = |(message, field): &(String, String)| json!({"reason": "FieldManagerConflict", "message": message, "field": field});
+        let mut status = Self::new(409, "Conflict", message);
+        status.details = json!({"causes": conflicts.iter().map(cause).collect::<Vec<_>>()});
+        status
+    }
+
+    /// 410: the history the caller asks for has been compacted.
+    #[must_use]
+    pub fn expired(message: impl Into<String>) -> Self {
+        Self::new(410, "Expired", message)
+    }
+
+    /// 413: the body is larger than `most` bytes.
+    #[must_use]
+    pub fn too_large(most: usize) -> Self {
+        let message = format!("Request entity too large: limit is {most}");
+        Self::new(413, "RequestEntityTooLarge", message)
+    }
+
+    /// 415: the body's media type is not known.
+    #[must_use]
+    pub fn unsupported_media_type(accepted: &[&str]) -> Self {
+        let message = format!(
+            "the body of the request was in an unknown format - accepted media types include: {}",
+            accepted.join(", ")
+        );
+        Self::new(415, "UnsupportedMediaType", message)
+    }
+
+    /// 422: the object breaks rules of its kind.
+    #[must_use]
+    pub fn invalid(kind: &Gvk, name: &str, errors: &[field::Error]) -> Self {
+        let resource = GroupResource { group: &kind.group, resource: &kind.kind };
+        let cause = |e: &field::Error| json!({"reason": e.reason.name(), "message": e.body(), "field": e.path.to_string()});
+        let mut texts: Vec<String> = Vec::new();
+        for error in errors {
+            let text = error.to_string();
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
+        let why = match texts.as_slice() {
+            [one] => one.clone(),
+            many => format!("[{}]", many.join(", ")),
+        };
+        let mut status =
+            Self::new(422, "Invalid", format!("{resource} \"{name}\" is invalid: {why}")).of(resource, name);
+        status.details["causes"] = errors.iter().map(cause).collect();
+        status
+    }
+
+    /// 429: come back later.
+    #[must_use]
+    pub fn too_many_requests(message: impl Into<String>, retry_after_seconds: u32) -> Self {
+        let mut status = Self::new(429, "TooManyRequests", message);
+        status.details = json!({"retryAfterSeconds": retry_after_seconds});
+        status
+    }
+
+    /// 500: our fault.
+    #[must_use]
+    pub fn internal(why: impl std::fmt::Display) -> Self {
+        let mut status = Self::new(500, "InternalError", format!("Internal error occurred: {why}"));
+        status.details = json!({"causes": [{"message": why.to_string()}]});
+        status
+    }
+
+    /// 503: not now.
+    #[must_use]
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(503, "ServiceUnavailable", message)
+    }
+
+    /// 504: the request took too long.
+    #[must_use]
+    pub fn timeout(message: impl Into<String>) -> Self {
+        let mut status = Self::new(504, "Timeout", format!("Timeout: {}", message.into()));
+        status.details = json!({});
+        status
+    }
+
+    /// 504: the caller asks for a revision that does not exist yet.
+    #[must_use]
+    pub fn too_large_resource_version(asked: i64, current: i64) -> Self {
+        let message = format!("Too large resource version: {asked}, current: {current}");
+        let mut status = Self::timeout(message);
+        status.details = json!({
+            "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
+            "retryAfterSeconds": 1,
+        });
+        status
+    }
+
+    /// 200 or 201: done, and no object to show.
+    #[must_use]
+    pub fn success(code: u16) -> Self {
+        Self::new(code, "", "")
+    }
+
+    /// The same refusal with one more member in its details.
+    #[must_use]
+    pub fn with_detail(mut self, key: &str, value: impl Into<Value>) -> Self {
+        if !self.details.is_object() {
+            self.details = json!({});
+        }
+        self.details[key] = value.into();
+        self
+    }
+
+    /// The API object.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let failed = self.code >= 400;
+        let mut object = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {},
+            "status": if failed { "Failure" } else { "Success" },
+            "code": self.code,
+        });
+        for (key, text) in [("message", self.message.as_str()), ("reason", self.reason)] {
+            if !text.is_empty() {
+                object[key] = text.into();
+            }
+        }
+        if !self.details.is_null() {
+            object["details"] = self.details.clone();
+        }
+        if self.code == 200 {
+            object.as_object_mut().expect("made above").remove("code");
+        }
+        object
+    }
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Status {}

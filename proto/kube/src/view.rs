@@ -1,0 +1,16 @@
+//! What a decision may look up in the cluster.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::GroupResource;
+
+/// The cluster's objects as of one moment. Decisions get it as an argument and stay pure; tests fill a map.
+pub trait View {
+    /// An object; the namespace is empty for a cluster-scoped one.
+    fn get(&self, resource: GroupResource<'_>, namespace: &str, name: &str) -> Option<Arc<Value>>;
+
+    /// All objects of a resource in a namespace, or of the whole cluster for an empty one.
+    fn list(&self, resource: GroupResource<'_>, namespace: &str) -> Vec<Arc<Value>>;
+}
