@@ -1,6 +1,6 @@
 //! A running node, as commands reach it: the agent's HTTP API and the CRI server, each on its Unix socket.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, bail};
 use http_body_util::{BodyExt, Empty};
@@ -97,20 +97,7 @@ impl Node {
 
 /// Connects to a Unix socket whose path may be longer than the kernel's 107 bytes.
 pub(crate) async fn connect(socket: &Path) -> std::io::Result<UnixStream> {
-    let (_dir, short) = shorten(socket)?;
-    UnixStream::connect(short).await
-}
-
-/// `/proc/self/fd/<directory>/<name>` for a path, and the directory's descriptor that must stay open meanwhile.
-fn shorten(socket: &Path) -> std::io::Result<(Option<rustix::fd::OwnedFd>, PathBuf)> {
-    use rustix::fd::AsRawFd;
-    use rustix::fs::{Mode, OFlags};
-    let (Some(dir), Some(name)) = (socket.parent(), socket.file_name()) else {
-        return Ok((None, socket.to_owned()));
-    };
-    let dir = rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let short = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name);
-    Ok((Some(dir), short))
+    UnixStream::connect(linux::socket::Short::of(socket)?.path()).await
 }
 
 fn not_running(socket: &Path, who: &str) -> String {

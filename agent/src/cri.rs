@@ -1,13 +1,11 @@
 //! Calls to the CRI server, each with its deadline.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use proto_cri::image_service_client::ImageServiceClient;
 use proto_cri::runtime_service_client::RuntimeServiceClient;
-use rustix::fd::AsRawFd;
-use rustix::fs::{Mode, OFlags};
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
@@ -56,10 +54,5 @@ pub(crate) async fn within<T>(
 
 /// Connects to a socket whose path may be longer than the kernel's 107 bytes.
 async fn connect(socket: &Path) -> std::io::Result<UnixStream> {
-    let (Some(dir), Some(name)) = (socket.parent(), socket.file_name()) else {
-        return UnixStream::connect(socket).await;
-    };
-    let dir = rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let short: PathBuf = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name);
-    UnixStream::connect(short).await
+    UnixStream::connect(linux::socket::Short::of(socket)?.path()).await
 }

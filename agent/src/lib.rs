@@ -125,8 +125,9 @@ async fn serve(
         );
     }
     let socket = config.socket();
-    let listener =
-        server::bind(&socket).map_err(|source| AgentFailed::Socket { path: socket.clone(), source })?;
+    let listener = linux::socket::listen(&socket)
+        .and_then(tokio::net::UnixListener::from_std)
+        .map_err(|source| AgentFailed::Socket { path: socket.clone(), source })?;
     let (sender, inbox) = mpsc::unbounded_channel();
     let (view, viewer) = watch::channel(Arc::default());
     let effects = Arc::new(Effects {

@@ -5,7 +5,6 @@
 //! `sinceSeconds`, `sinceTime`, `limitBytes`
 
 use std::convert::Infallible;
-use std::path::Path;
 use std::sync::Arc;
 
 use http_body_util::combinators::BoxBody;
@@ -14,7 +13,6 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use rustix::fd::AsRawFd;
 use serde_json::json;
 use tokio::net::UnixListener;
 use tokio::sync::watch;
@@ -33,26 +31,6 @@ pub(crate) type Body = BoxBody<Bytes, std::io::Error>;
 pub(crate) struct Server {
     pub(crate) effects: Arc<Effects>,
     pub(crate) view: watch::Receiver<Arc<View>>,
-}
-
-/// Binds the socket, taking over one that an agent before us left.
-pub(crate) fn bind(path: &Path) -> std::io::Result<UnixListener> {
-    use std::os::unix::fs::PermissionsExt;
-    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(std::io::ErrorKind::InvalidInput.into());
-    };
-    std::fs::create_dir_all(dir)?;
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    // The path may be longer than a socket address can be.
-    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
-    let dir = rustix::fs::open(dir, flags, rustix::fs::Mode::empty())?;
-    let listener =
-        UnixListener::bind(Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
-    Ok(listener)
 }
 
 impl Server {

@@ -1,7 +1,6 @@
 //! The server: opens what it works with, recovers, serves, and leaves the containers running.
 
 use std::fs;
-use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -149,7 +148,9 @@ impl Server {
     /// The records cannot be read, the socket cannot be bound.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServerError> {
         self.node.recover().await.map_err(|failure| ServerError::Recover(failure.to_string()))?;
-        let socket = bind(&self.node.config.socket)?;
+        let path = &self.node.config.socket;
+        let socket =
+            linux::socket::listen(path).and_then(UnixListener::from_std).map_err(io("listen on", path))?;
         let stop = shutdown.child_token();
         let sessions = Arc::new(Sessions(self.node.clone()));
         let streaming = tokio::spawn(self.listener.serve(sessions, stop.clone()));
@@ -177,23 +178,6 @@ fn take(data: &Path) -> Result<fs::File, ServerError> {
         Err(fs::TryLockError::WouldBlock) => Err(ServerError::Taken(data.to_owned())),
         Err(fs::TryLockError::Error(error)) => Err(io("lock", &path)(error)),
     }
-}
-
-/// Listens on a path of any length: the kernel's address holds 108 bytes, so bind below an open directory.
-fn bind(path: &Path) -> Result<UnixListener, ServerError> {
-    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io("listen on", path)(std::io::ErrorKind::InvalidInput.into()));
-    };
-    fs::create_dir_all(dir).map_err(io("make directory", dir))?;
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io("replace", path)(error)),
-        _ => {}
-    }
-    let directory = fs::File::open(dir).map_err(io("open", dir))?;
-    let short = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
-    let listener = UnixListener::bind(short).map_err(io("listen on", path))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(io("protect", path))?;
-    Ok(listener)
 }
 
 /// [`Server::open`] and [`Server::run`].

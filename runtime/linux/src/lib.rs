@@ -12,4 +12,5 @@ pub mod packet;
 pub mod process;
 pub mod seccomp;
 pub mod signalfd;
+pub mod socket;
 pub mod stat;

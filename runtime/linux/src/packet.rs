@@ -2,13 +2,15 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
+
+use crate::socket::Short;
 
 /// The most descriptors that ride along with one packet.
 pub const DESCRIPTORS_MAX: usize = 4;
@@ -19,10 +21,10 @@ pub const DESCRIPTORS_MAX: usize = 4;
 /// `EADDRINUSE` when the name exists; else what `socket(2)`, `bind(2)` and `listen(2)` say.
 pub fn listen(dir: &Path, name: &str) -> io::Result<OwnedFd> {
     let socket = socket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
-    let dir = open_dir(dir)?;
+    let short = Short::of(&dir.join(name))?;
     // The mode of a socket's inode comes from the umask; there is no moment at which others could connect.
     let umask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
-    let bound = rustix::net::bind(&socket, &address(dir.as_fd(), name)?);
+    let bound = rustix::net::bind(&socket, &SocketAddrUnix::new(short.path())?);
     rustix::process::umask(umask);
     bound?;
     rustix::net::listen(&socket, 1024)?;
@@ -35,7 +37,8 @@ pub fn listen(dir: &Path, name: &str) -> io::Result<OwnedFd> {
 /// `ENOENT` or `ECONNREFUSED` when nobody listens there, `EAGAIN` when too many wait to be accepted.
 pub fn connect(dir: &Path, name: &str) -> io::Result<OwnedFd> {
     let socket = socket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
-    rustix::net::connect(&socket, &address(open_dir(dir)?.as_fd(), name)?)?;
+    let short = Short::of(&dir.join(name))?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(short.path())?)?;
     Ok(socket)
 }
 
@@ -102,14 +105,4 @@ pub fn receive(socket: &impl AsFd, bytes_max: usize) -> io::Result<(Vec<u8>, Vec
 
 fn socket(flags: SocketFlags) -> io::Result<OwnedFd> {
     Ok(rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
-}
-
-fn open_dir(dir: &Path) -> io::Result<OwnedFd> {
-    use rustix::fs::{Mode, OFlags};
-    Ok(rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
-}
-
-/// By way of `/proc`, because a socket address holds 108 bytes and directories may be deeper than that.
-fn address(dir: BorrowedFd<'_>, name: &str) -> io::Result<SocketAddrUnix> {
-    Ok(SocketAddrUnix::new(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd()))?)
 }

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio as Standard};
 
@@ -91,10 +91,7 @@ impl Files {
             }
             Stdio::Terminal => {
                 let console = self.listen().map_err(|error| internal(id, &error))?;
-                // By way of our descriptor, because a socket address holds 108 bytes.
-                let name = self.console.file_name().unwrap_or_default();
-                let path = format!("/proc/{}/fd/{}", std::process::id(), console.0.as_raw_fd());
-                command.arg("--console-socket").arg(Path::new(&path).join(name));
+                command.arg("--console-socket").arg(console.0.path_for_others());
                 Some(console)
             }
         };
@@ -107,22 +104,17 @@ impl Files {
         Ok(Made { pid, terminal })
     }
 
-    /// The bundle, and a socket in it that the runtime sends the terminal's master to.
-    fn listen(&self) -> io::Result<(OwnedFd, OwnedFd)> {
-        use rustix::fs::{Mode, OFlags};
+    /// A socket in the bundle, with its path, that the runtime sends the terminal's master to.
+    fn listen(&self) -> io::Result<(linux::socket::Short, OwnedFd)> {
         use rustix::net::{
             AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
         };
-        let parent = self.console.parent().unwrap_or("/".as_ref());
-        let dir =
-            rustix::fs::open(parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let short = linux::socket::Short::of(&self.console)?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        let name = self.console.file_name().unwrap_or_default();
-        let path = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name);
-        bind(&socket, &SocketAddrUnix::new(&path)?)?;
+        bind(&socket, &SocketAddrUnix::new(short.path())?)?;
         listen(&socket, 1)?;
-        Ok((dir, socket))
+        Ok((short, socket))
     }
 
     fn run(&self, command: &mut Command, id: &str) -> Result<(), Failure> {
