@@ -1,0 +1,70 @@
+//! What the server is started with.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+
+/// Tells the time; tests give their own.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// What the server is started with.
+#[derive(Clone)]
+pub struct Config {
+    /// Directory of all lasting state; `None` keeps everything in memory, for tests.
+    pub data: Option<PathBuf>,
+    /// etcd's endpoints and how to reach them; `None` for the embedded store.
+    pub etcd: Option<Etcd>,
+    /// Where to listen; port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// The address that the `kubernetes` Service leads to.
+    pub advertise: IpAddr,
+    /// Further names and addresses of the serving certificate.
+    pub names: Vec<String>,
+    /// The ranges of service addresses, the primary first.
+    pub service_cidrs: Vec<IpNet>,
+    /// Where to write the audit log.
+    pub audit_log: Option<PathBuf>,
+    /// The issuer of service-account tokens, and their first audience.
+    pub issuer: String,
+    /// How long a request may take that is neither a watch nor a stream.
+    pub request_timeout: Duration,
+    /// The largest body of a request, in bytes.
+    pub body_limit: usize,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// How to reach etcd.
+#[derive(Debug, Clone, Default)]
+pub struct Etcd {
+    /// As `https://127.0.0.1:2379`.
+    pub endpoints: Vec<String>,
+    /// PEM file of the authorities that etcd's certificate may be signed by.
+    pub ca: Option<PathBuf>,
+    /// PEM files of our certificate and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+impl Config {
+    /// Everything in memory, on a free port of the loopback.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self {
+            data: None,
+            etcd: None,
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
+            advertise: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            names: Vec::new(),
+            service_cidrs: vec![IpNet::new_assert(Ipv4Addr::new(10, 96, 0, 0).into(), 12)],
+            audit_log: None,
+            issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
+            request_timeout: Duration::from_secs(60),
+            body_limit: 3 << 20,
+            clock: Arc::new(Timestamp::now),
+        }
+    }
+}

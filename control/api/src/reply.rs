@@ -1,0 +1,75 @@
+//! The bodies of requests and answers, and the answers that every part of the server gives.
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use proto_kube::Status;
+use serde_json::Value;
+
+/// Why a body broke off.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// A body on its way in or out.
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+/// A request as the handlers get it.
+pub type Request = http::Request<Body>;
+/// What a handler answers.
+pub type Response = http::Response<Body>;
+
+/// A body that is all there.
+#[must_use]
+pub fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// An answer with a body of a media type.
+#[must_use]
+pub fn bytes(code: u16, media: &str, body: impl Into<Bytes>) -> Response {
+    let mut response = Response::new(full(body));
+    *response.status_mut() =
+        http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    if let Ok(media) = HeaderValue::from_str(media) {
+        response.headers_mut().insert(CONTENT_TYPE, media);
+    }
+    response
+}
+
+/// An answer in JSON.
+#[must_use]
+pub fn json(code: u16, value: &Value) -> Response {
+    bytes(code, "application/json", value.to_string())
+}
+
+/// An answer in plain text.
+#[must_use]
+pub fn text(code: u16, text: impl Into<Bytes>) -> Response {
+    bytes(code, "text/plain; charset=utf-8", text)
+}
+
+/// What a path answers that leads nowhere.
+#[must_use]
+pub fn no_such_page() -> Response {
+    text(404, "404 page not found\n")
+}
+
+/// A refusal; with `Retry-After` when its details say when to come back.
+#[must_use]
+pub fn status(status: &Status) -> Response {
+    let mut response = json(status.code, &status.to_json());
+    if let Some(seconds) = status.details["retryAfterSeconds"].as_u64() {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// Reads a whole body of at most `most` bytes.
+///
+/// # Errors
+/// 413 when it is larger, 400 when it breaks off.
+pub async fn read(body: Body, most: usize) -> Result<Bytes, Status> {
+    match Limited::new(body, most).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Status::too_large(most)),
+        Err(error) => Err(Status::bad_request(format!("reading the body: {error}"))),
+    }
+}
