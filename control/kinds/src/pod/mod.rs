@@ -1,0 +1,1 @@
+//! The pod: as a kind, and as the template that workloads hold.

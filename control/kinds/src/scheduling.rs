@@ -1,0 +1,10 @@
+//! The kinds of the group `scheduling`.
+
+use proto_kube::Resource;
+
+use crate::Kind;
+
+/// The kind of a resource of this group; `None` for one that its schema alone describes.
+pub(crate) fn kind(_resource: &Resource) -> Option<&'static dyn Kind> {
+    None
+}
