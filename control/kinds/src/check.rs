@@ -50,6 +50,12 @@ impl<'a> Field<'a> {
         Self { value, path: self.path.key(key), errors: self.errors }
     }
 
+    /// The same value, whose faults are noted at another path.
+    #[must_use]
+    pub fn shown_at(&self, path: Path) -> Self {
+        Self { path, ..self.clone() }
+    }
+
     /// The items of the list here.
     pub fn items(&self) -> impl Iterator<Item = Self> + use<'a> {
         let (path, errors) = (self.path.clone(), self.errors);

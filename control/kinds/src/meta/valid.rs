@@ -83,7 +83,7 @@ fn owners(owners: &Field<'_>) {
     let mut controller: Option<String> = None;
     for owner in owners.items() {
         // Upstream names the list, not the item.
-        let part = |key: &str| Field { path: owners.path.child(key), ..owner.at(key) };
+        let part = |key: &str| owner.at(key).shown_at(owners.path.child(key));
         let version = part("apiVersion");
         if version.text().rsplit('/').next().is_none_or(str::is_empty) {
             version.invalid("version must not be empty");
