@@ -9,6 +9,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod control;
 pub mod debian;
 pub mod demo;
 pub mod elf;
@@ -18,6 +19,7 @@ pub mod machine;
 pub mod node;
 pub mod peer;
 pub mod programs;
+pub mod pypi;
 pub mod registry;
 pub mod snapshot;
 #[cfg(test)]
@@ -25,6 +27,7 @@ mod tests;
 pub mod vm;
 pub mod wait;
 
+pub use control::Control;
 pub use machine::{Machine, Process};
 pub use node::Node;
 pub use registry::Registry;
