@@ -113,7 +113,8 @@ impl Status {
                 let mut last = "";
                 for (message, field) in many {
                     if message != last {
-                        lines.push(format!("{message}:"));
+                        // One conflict is a "conflict with", several are "conflicts with".
+                        lines.push(format!("{}:", message.replacen("conflict ", "conflicts ", 1)));
                         last = message;
                     }
                     lines.push(format!("- {field}"));
@@ -136,8 +137,13 @@ impl Status {
     /// 413: the body is larger than `most` bytes.
     #[must_use]
     pub fn too_large(most: usize) -> Self {
-        let message = format!("Request entity too large: limit is {most}");
-        Self::new(413, "RequestEntityTooLarge", message)
+        Self::entity_too_large(format_args!("limit is {most}"))
+    }
+
+    /// 413: `why` says what is too large.
+    #[must_use]
+    pub fn entity_too_large(why: impl std::fmt::Display) -> Self {
+        Self::new(413, "RequestEntityTooLarge", format!("Request entity too large: {why}"))
     }
 
     /// 415: the body's media type is not known.
@@ -172,6 +178,15 @@ impl Status {
         status
     }
 
+    /// 422: a well-formed patch that does not fit the object; upstream does not say why.
+    #[must_use]
+    pub fn rejected() -> Self {
+        let message = "the server rejected our request due to an error in our request";
+        let mut status = Self::new(422, "Invalid", message);
+        status.details = json!({});
+        status
+    }
+
     /// 429: come back later.
     #[must_use]
     pub fn too_many_requests(message: impl Into<String>, retry_after_seconds: u32) -> Self {
@@ -186,6 +201,12 @@ impl Status {
         let mut status = Self::new(500, "InternalError", format!("Internal error occurred: {why}"));
         status.details = json!({"causes": [{"message": why.to_string()}]});
         status
+    }
+
+    /// 500: an error that upstream passes on as it is, without a reason.
+    #[must_use]
+    pub fn unknown(message: impl Into<String>) -> Self {
+        Self::new(500, "", message)
     }
 
     /// 503: not now.
