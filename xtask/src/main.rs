@@ -4,6 +4,7 @@
 mod bench;
 mod cargo;
 mod dist;
+mod schema;
 mod test;
 mod tidy;
 mod up;
@@ -17,6 +18,7 @@ cargo xtask test [--quick] every check of the project; --quick leaves out what n
 cargo xtask tidy           the rules of the house that rustfmt and clippy do not know
 cargo xtask bench pod      pod start, memory and idle CPU beside Debian's containerd and runc (root)
 cargo xtask dist           the programs as they are shipped, into target/dist, with their sizes
+cargo xtask schema         the table of the Kubernetes API from its pinned packages; --check compares only
 ";
 
 fn main() -> ExitCode {
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         Some((&"tidy", [])) => tidy::run(),
         Some((&"bench", rest)) => bench::run(rest),
         Some((&"dist", [])) => dist::run(),
+        Some((&"schema", rest)) => schema::run(rest),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);

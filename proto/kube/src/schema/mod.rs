@@ -1,11 +1,23 @@
 //! The schema table: one row a field, from which JSON and protobuf decoding, strict validation, both merges and OpenAPI
-//! are driven.
+//! are driven. The table is a checked-in text, made by `cargo xtask schema`, and read once.
+
+mod read;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::Gvk;
+
+/// The table of the stable groups of Kubernetes 1.37.
+#[must_use]
+pub fn table() -> &'static Table {
+    static TABLE: OnceLock<Table> = OnceLock::new();
+    TABLE.get_or_init(|| read::table(include_str!("v1_37.txt")))
+}
 
 /// An index into the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -14,31 +26,36 @@ pub struct TypeId(pub u16);
 /// All types of the served kinds.
 #[derive(Debug, Default)]
 pub struct Table {
-    pub(crate) types: Vec<Type>,
-    pub(crate) by_name: HashMap<String, TypeId>,
-    pub(crate) by_kind: HashMap<Gvk, TypeId>,
+    /// By their names, in order.
+    types: Vec<Type>,
+    by_kind: HashMap<Gvk, TypeId>,
 }
 
 /// An object type.
 #[derive(Debug)]
 pub struct Type {
     /// As `io.k8s.api.core.v1.Pod`.
-    pub name: String,
+    pub name: &'static str,
     /// By their JSON names, in order.
-    pub fields: Vec<Field>,
+    pub fields: Box<[Field]>,
     /// Whether a change of one field owns the whole object (`x-kubernetes-map-type: atomic`).
     pub atomic: bool,
+    /// The kinds that have this type.
+    pub kinds: Box<[Gvk]>,
 }
 
 /// A field of an object type.
 #[derive(Debug)]
 pub struct Field {
     /// The JSON name.
-    pub name: String,
-    /// The protobuf tags that lead to it: more than one where JSON inlines an embedded message.
-    pub tags: Vec<u32>,
+    pub name: &'static str,
+    /// The protobuf tags that lead to it: more than one where JSON inlines an embedded message, none where the wire form
+    /// does not carry it.
+    pub tags: Box<[u32]>,
     /// What stands there.
     pub shape: Shape,
+    /// What becomes of it when it is zero, empty or missing.
+    pub presence: Presence,
     /// How its list or map is merged.
     pub topology: Topology,
     /// How a strategic merge patch treats it; `None` replaces lists and merges objects.
@@ -46,7 +63,7 @@ pub struct Field {
     /// Whether an object without it is not valid.
     pub required: bool,
     /// The values of a string that has a closed set of them.
-    pub one_of: Vec<String>,
+    pub one_of: Box<[&'static str]>,
     /// What it is when missing, where the key of a list map needs to know.
     pub default: Option<Value>,
 }
@@ -97,7 +114,18 @@ pub enum Topology {
     /// A list whose items are its values.
     Set,
     /// A list whose items are found by these fields.
-    Keyed(Vec<String>),
+    Keyed(Box<[&'static str]>),
+}
+
+/// How upstream holds a field, which decides what is left of a zero, and what stands for nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// Zero differs from missing: each stays what it is.
+    Pointer,
+    /// A zero scalar, an empty list and an empty map vanish; an object is always there, at least as `{}`.
+    Value,
+    /// A scalar is written even as zero, and an object as `{}`.
+    Always,
 }
 
 /// `x-kubernetes-patch-strategy` and `x-kubernetes-patch-merge-key`.
@@ -108,7 +136,7 @@ pub struct Strategy {
     /// Members that the patch does not name in `$retainKeys` are dropped.
     pub retain_keys: bool,
     /// The field by which items of a list are found; `None` for a list of plain values.
-    pub key: Option<String>,
+    pub key: Option<&'static str>,
 }
 
 impl Table {
@@ -124,7 +152,37 @@ impl Table {
     /// A type by its full name.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<TypeId> {
-        self.by_name.get(name).copied()
+        let at = self.types.binary_search_by(|t| t.name.cmp(name)).ok()?;
+        u16::try_from(at).ok().map(TypeId)
+    }
+
+    /// All types, in the order of their names.
+    pub fn types(&self) -> impl Iterator<Item = (TypeId, &Type)> {
+        (0_u16..).map(TypeId).zip(&self.types)
+    }
+
+    /// An object of a type in which nothing was set, as upstream writes it.
+    #[must_use]
+    pub fn empty(&self, id: TypeId) -> Map<String, Value> {
+        let fields = self.of(id).fields.iter();
+        fields.filter_map(|f| Some((f.name.to_owned(), self.unset(f)?))).collect()
+    }
+
+    /// What upstream writes for a field that is not set; `None` where it writes nothing (or null).
+    #[must_use]
+    pub fn unset(&self, field: &Field) -> Option<Value> {
+        match (field.presence, &field.shape) {
+            (Presence::Pointer, _) => None,
+            (_, Shape::Object(id)) => Some(Value::Object(self.empty(*id))),
+            (_, Shape::Quantity) => Some("0".into()),
+            (_, Shape::IntOrString) => Some(0.into()),
+            (_, Shape::Duration) => Some("0s".into()),
+            (Presence::Value, _) => None,
+            (Presence::Always, Shape::Bool) => Some(false.into()),
+            (Presence::Always, Shape::Int32 | Shape::Int64 | Shape::Double) => Some(0.into()),
+            (Presence::Always, Shape::String) => Some("".into()),
+            (Presence::Always, _) => None,
+        }
     }
 
     /// The type of a kind.
@@ -138,6 +196,12 @@ impl Type {
     /// A field by its JSON name.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&Field> {
-        self.fields.binary_search_by(|f| f.name.as_str().cmp(name)).ok().map(|at| &self.fields[at])
+        self.fields.binary_search_by(|f| f.name.cmp(name)).ok().map(|at| &self.fields[at])
+    }
+
+    /// The last part of its name, as `PodSpec`.
+    #[must_use]
+    pub fn short(&self) -> &'static str {
+        self.name.rsplit('.').next().unwrap_or(self.name)
     }
 }
