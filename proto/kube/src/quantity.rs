@@ -116,6 +116,137 @@ fn scaled(value: i128, power: i32) -> i128 {
     }
 }
 
+/// How a quantity is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// With the powers of a thousand: `1500m`, `2k`.
+    #[default]
+    Decimal,
+    /// With the powers of 1024: `64Mi`.
+    Binary,
+    /// With an exponent: `12e6`.
+    Exponent,
+}
+
+/// An amount that remembers how it was written. Shown, it has its canonical form: `0.5Gi` is `512Mi`, `1000m` is `1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Quantity {
+    /// How much.
+    pub amount: Amount,
+    /// How it is shown.
+    pub format: Format,
+}
+
+/// The canonical form of a quantity, as the API serves it.
+///
+/// # Errors
+/// When the text is none.
+pub fn canonical(text: &str) -> Result<String, NotAQuantity> {
+    Quantity::parse(text).map(|quantity| quantity.to_string())
+}
+
+impl Quantity {
+    /// Reads a quantity.
+    ///
+    /// # Errors
+    /// When the text is none.
+    pub fn parse(text: &str) -> Result<Self, NotAQuantity> {
+        let mut amount = Amount::parse(text)?;
+        let format = if text.ends_with('i') {
+            let most = Amount::from_units(i64::MAX);
+            amount = amount.clamp(Amount { nanos: -most.nanos }, most);
+            Format::Binary
+        } else if text.contains(['e', 'E']) && !text.ends_with('E') {
+            Format::Exponent
+        } else {
+            Format::Decimal
+        };
+        Ok(Self { amount, format })
+    }
+
+    /// Of a member of a `ResourceList`: a text or a number. What is neither counts as nothing.
+    #[must_use]
+    pub fn of(value: &serde_json::Value) -> Self {
+        let read = match value {
+            serde_json::Value::String(text) => Self::parse(text),
+            serde_json::Value::Number(number) => Self::parse(&number.to_string()),
+            _ => Ok(Self::default()),
+        };
+        read.unwrap_or_default()
+    }
+
+    /// So many units.
+    #[must_use]
+    pub fn units(units: i64) -> Self {
+        Self { amount: Amount::from_units(units), format: Format::Decimal }
+    }
+
+    /// The next whole number of units.
+    #[must_use]
+    pub fn rounded_up(self) -> Self {
+        let part = self.amount.nanos.rem_euclid(NANO);
+        let up = if part == 0 { 0 } else { NANO - part };
+        Self { amount: Amount { nanos: self.amount.nanos.saturating_add(up) }, ..self }
+    }
+
+    /// The format of a sum or difference: nothing takes on that of what comes to it.
+    fn format_with(self, other: Self) -> Format {
+        if self.amount.nanos == 0 { other.format } else { self.format }
+    }
+}
+
+impl std::ops::Add for Quantity {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        let nanos = self.amount.nanos.saturating_add(other.amount.nanos);
+        Self { amount: Amount { nanos }, format: self.format_with(other) }
+    }
+}
+
+impl std::ops::Sub for Quantity {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        let nanos = self.amount.nanos.saturating_sub(other.amount.nanos);
+        Self { amount: Amount { nanos }, format: self.format_with(other) }
+    }
+}
+
+impl std::fmt::Display for Quantity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const BINARY: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+        const DECIMAL: [&str; 10] = ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"];
+        let nanos = self.amount.nanos;
+        if nanos == 0 {
+            return f.write_str("0");
+        }
+        // Small or broken amounts have no binary form without a loss.
+        if self.format == Format::Binary && nanos % NANO == 0 && nanos.abs() >= 1024 * NANO {
+            let (number, power) = without_factors(nanos / NANO, 1024, BINARY.len() - 1);
+            return write!(f, "{number}{}", BINARY[power]);
+        }
+        let most = if self.format == Format::Exponent { 12 } else { DECIMAL.len() - 1 };
+        let (number, power) = without_factors(nanos, 1000, most);
+        match (self.format, power) {
+            (Format::Exponent, 3) => write!(f, "{number}"),
+            (Format::Exponent, 0..3) => write!(f, "{number}e-{}", (3 - power) * 3),
+            (Format::Exponent, _) => write!(f, "{number}e{}", (power - 3) * 3),
+            _ => write!(f, "{number}{}", DECIMAL[power]),
+        }
+    }
+}
+
+/// Divides by a factor as long as nothing remains, `most` times at most; also tells how often.
+fn without_factors(mut number: i128, factor: i128, most: usize) -> (i128, usize) {
+    let mut power = 0;
+    while power < most && number % factor == 0 {
+        number /= factor;
+        power += 1;
+    }
+    (number, power)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,7 +293,58 @@ mod tests {
         assert_eq!(amount("7").divided_by(amount("0")), 7);
     }
 
+    #[test]
+    fn the_canonical_form_is_upstreams() {
+        for (text, shown) in [
+            ("0", "0"),
+            ("0Gi", "0"),
+            ("1000m", "1"),
+            ("1500m", "1500m"),
+            ("0.5", "500m"),
+            ("1.5", "1500m"),
+            ("1000", "1k"),
+            ("1500", "1500"),
+            ("1024", "1024"),
+            ("1024Ki", "1Mi"),
+            ("0.5Gi", "512Mi"),
+            ("1.5Gi", "1536Mi"),
+            ("0.5Mi", "512Ki"),
+            ("0.5Ki", "512"),
+            ("0.1Mi", "104857600m"),
+            ("100Ei", "9223372036854775807"),
+            ("12e6", "12e6"),
+            ("1e3", "1e3"),
+            ("1200e3", "1200e3"),
+            ("1e-3", "1e-3"),
+            ("0.01e3", "10"),
+            ("5E", "5E"),
+            ("-1.5", "-1500m"),
+            ("0.0000000001", "1n"),
+        ] {
+            assert_eq!(canonical(text).as_deref(), Ok(shown), "{text}");
+        }
+    }
+
+    #[test]
+    fn sums_keep_the_first_format() {
+        let read = |text| Quantity::parse(text).unwrap();
+        assert_eq!((read("1Gi") + read("1")).to_string(), "1073741825");
+        assert_eq!((read("1Gi") + read("1024")).to_string(), "1048577Ki");
+        assert_eq!((read("0") + read("1Gi")).to_string(), "1Gi");
+        assert_eq!((read("2") - read("500m")).to_string(), "1500m");
+        assert_eq!(read("1500m").rounded_up().to_string(), "2");
+        assert_eq!(read("-1500m").rounded_up().to_string(), "-1");
+    }
+
     proptest::proptest! {
+        #[test]
+        fn the_canonical_form_stays_the_amount(text in "[0-9]{1,6}(\\.[0-9]{0,3})?(m|k|M|G|Ki|Mi|Gi|e[0-9])?") {
+            let quantity = Quantity::parse(&text).unwrap();
+            let again = Quantity::parse(&quantity.to_string()).unwrap();
+            proptest::prop_assert_eq!(quantity.amount, again.amount);
+            proptest::prop_assert_eq!(quantity.to_string(), again.to_string());
+        }
+
         #[test]
         fn any_text_is_read_or_refused(text in "[0-9.+eEinumkKMGTP-]{0,12}") {
             let _ = Amount::parse(&text);
