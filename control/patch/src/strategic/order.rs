@@ -1,0 +1,132 @@
+//! In which order the items of a merged list stand: first as `$setElementOrder` says, then as in the patch, then as
+//! they stood before.
+
+use serde_json::Value;
+
+use super::lookup::Scope;
+use super::{Members, PATCH, SET_ORDER, as_members, key_of, list, without_directives, wrong_type};
+use crate::{Error, go};
+
+/// Carries out the `$setElementOrder` directives of a patch, together with the lists they are about.
+pub(super) fn apply(original: &mut Members, patch: &mut Members, scope: Scope<'_>) -> Result<(), Error> {
+    let directives: Vec<String> = patch.keys().filter(|key| key.starts_with(SET_ORDER)).cloned().collect();
+    for directive in directives {
+        let Some(wanted) = patch.remove(&directive) else { continue };
+        let Value::Array(wanted) = wanted else { return Err(wrong_type("[]interface {}", &wanted)) };
+        let field = directive[SET_ORDER.len()..].strip_prefix('/').ok_or_else(malformed)?;
+        let before = take_list(original, field)?;
+        let change = take_list(patch, field)?;
+        if let Some(list) = reorder(before, change, &wanted, field, scope)? {
+            original.insert(field.to_owned(), Value::Array(list));
+        }
+    }
+    Ok(())
+}
+
+fn take_list(members: &mut Members, field: &str) -> Result<Option<Vec<Value>>, Error> {
+    match members.remove(field) {
+        None => Ok(None),
+        Some(Value::Array(items)) => Ok(Some(items)),
+        Some(other) => Err(wrong_type("[]interface {}", &other)),
+    }
+}
+
+fn malformed() -> Error {
+    Error::Malformed("invalid patch format of setElementOrder list".into())
+}
+
+fn reorder(
+    before: Option<Vec<Value>>,
+    change: Option<Vec<Value>>,
+    wanted: &[Value],
+    field: &str,
+    scope: Scope<'_>,
+) -> Result<Option<Vec<Value>>, Error> {
+    let (scope, strategy) = scope.list(field)?;
+    let key = strategy.and_then(|s| s.key.as_deref());
+    check(change.as_deref().unwrap_or_default(), wanted, key)?;
+    if before.is_some() || change.is_some() {
+        list::are_objects(&[before.as_deref().unwrap_or_default(), change.as_deref().unwrap_or_default()])?;
+    }
+    let (server, merged) = match (before, change) {
+        (None, None) => return Ok(None),
+        (Some(before), None) => (before.clone(), before),
+        (None, Some(change)) => (Vec::new(), change.into_iter().filter_map(without_directives).collect()),
+        (Some(before), Some(change)) => {
+            (before.clone(), list::replace_or_merge(before, change, strategy, scope)?)
+        }
+    };
+    arrange(merged, wanted, &server, key).map(Some)
+}
+
+/// The items that the patch sets must stand in the order list, in the same order.
+fn check(patch: &[Value], wanted: &[Value], key: Option<&str>) -> Result<(), Error> {
+    if patch.is_empty() || wanted.is_empty() {
+        return Ok(());
+    }
+    let mut rest = wanted.iter();
+    for item in patch {
+        if key.is_some() && as_members(item)?.contains_key(PATCH) {
+            continue;
+        }
+        loop {
+            let Some(next) = rest.next() else { return Err(mismatch(patch, wanted)) };
+            let equal = match key {
+                None => item == next,
+                Some(key) => key_of(item, key)? == key_of(next, key)?,
+            };
+            if equal {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn mismatch(patch: &[Value], wanted: &[Value]) -> Error {
+    Error::Failed(format!(
+        "The order in patch list:\n{}\n doesn't match {SET_ORDER} list:\n{}\n",
+        go::list(patch),
+        go::list(wanted)
+    ))
+}
+
+/// Puts a merged list in order. The items that `first` has stand as they stand there, the others as in `server`; where
+/// the two meet, the server's order decides.
+pub(super) fn arrange(
+    merged: Vec<Value>,
+    first: &[Value],
+    server: &[Value],
+    key: Option<&str>,
+) -> Result<Vec<Value>, Error> {
+    if let Some(key) = key {
+        for item in merged.iter().chain(first).chain(server) {
+            key_of(item, key)?;
+        }
+    }
+    let id = |item: &Value| key.and_then(|key| item.get(key)).unwrap_or(item).clone();
+    let place = |list: &[Value], item: &Value| {
+        let wanted = id(item);
+        list.iter().position(|other| id(other) == wanted)
+    };
+    let (mut left, mut right) = (Vec::new(), Vec::new());
+    for item in merged {
+        match place(first, &item) {
+            Some(at) => right.push((at, place(server, &item), item)),
+            None => left.push((place(server, &item), item)),
+        }
+    }
+    right.sort_by_key(|(at, ..)| *at);
+    left.sort_by_key(|(at, _)| at.unwrap_or(usize::MAX));
+
+    let mut out = Vec::with_capacity(left.len() + right.len());
+    let mut left = left.into_iter().peekable();
+    for (_, before, item) in right {
+        while let Some((_, other)) = left.next_if(|(at, _)| at.is_some() && *at < before) {
+            out.push(other);
+        }
+        out.push(item);
+    }
+    out.extend(left.map(|(_, item)| item));
+    Ok(out)
+}
