@@ -51,6 +51,8 @@ pub enum Reason {
     Duplicate,
     /// `FieldValueInvalid`
     Invalid,
+    /// `FieldValueInvalid`, where the value would say nothing.
+    InvalidWhole,
     /// `FieldValueNotSupported`
     NotSupported,
     /// `FieldValueForbidden`
@@ -73,7 +75,7 @@ impl Reason {
             Self::NotFound => "FieldValueNotFound",
             Self::Required => "FieldValueRequired",
             Self::Duplicate => "FieldValueDuplicate",
-            Self::Invalid => "FieldValueInvalid",
+            Self::Invalid | Self::InvalidWhole => "FieldValueInvalid",
             Self::NotSupported => "FieldValueNotSupported",
             Self::Forbidden => "FieldValueForbidden",
             Self::TooLong => "FieldValueTooLong",
@@ -88,7 +90,7 @@ impl Reason {
             Self::NotFound => "Not found",
             Self::Required => "Required value",
             Self::Duplicate => "Duplicate value",
-            Self::Invalid | Self::TypeInvalid => "Invalid value",
+            Self::Invalid | Self::InvalidWhole | Self::TypeInvalid => "Invalid value",
             Self::NotSupported => "Unsupported value",
             Self::Forbidden => "Forbidden",
             Self::TooLong => "Too long",
@@ -120,6 +122,12 @@ impl Error {
     #[must_use]
     pub fn invalid(path: &Path, value: impl Into<Value>, detail: impl Into<String>) -> Self {
         Self::new(path, Reason::Invalid, value.into(), detail)
+    }
+
+    /// The value is not one the field can have, and is not shown.
+    #[must_use]
+    pub fn invalid_whole(path: &Path, detail: impl Into<String>) -> Self {
+        Self::new(path, Reason::InvalidWhole, Value::Null, detail)
     }
 
     /// The field must be set.
@@ -173,7 +181,11 @@ impl Error {
     pub fn body(&self) -> String {
         let text = self.reason.text();
         let head = match self.reason {
-            Reason::Required | Reason::Forbidden | Reason::TooLong | Reason::Internal => text.to_owned(),
+            Reason::Required
+            | Reason::Forbidden
+            | Reason::TooLong
+            | Reason::Internal
+            | Reason::InvalidWhole => text.to_owned(),
             _ => format!("{text}: {}", self.value),
         };
         if self.detail.is_empty() { head } else { format!("{head}: {}", self.detail) }
