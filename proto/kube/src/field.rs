@@ -154,11 +154,11 @@ impl Error {
         Self::new(path, Reason::Forbidden, Value::Null, detail)
     }
 
-    /// The value is none of those known.
+    /// The value is none of those known, which are shown in the order given: upstream's is the alphabet's for most
+    /// fields, not for all.
     #[must_use]
     pub fn not_supported(path: &Path, value: impl Into<Value>, known: &[&str]) -> Self {
-        let mut known = known.iter().map(|k| format!("\"{k}\"")).collect::<Vec<_>>();
-        known.sort();
+        let known = known.iter().map(|k| format!("\"{k}\"")).collect::<Vec<_>>();
         let detail =
             if known.is_empty() { String::new() } else { format!("supported values: {}", known.join(", ")) };
         Self::new(path, Reason::NotSupported, value.into(), detail)
