@@ -15,7 +15,7 @@ pub fn at<'a>(object: &'a Value, path: &[&str]) -> Option<&'a Value> {
 }
 
 /// The items of the list at a path of members.
-pub fn items<'a>(object: &'a Value, path: &[&str]) -> impl Iterator<Item = &'a Value> {
+pub fn items<'a>(object: &'a Value, path: &[&str]) -> impl Iterator<Item = &'a Value> + use<'a> {
     at(object, path).and_then(Value::as_array).into_iter().flatten()
 }
 
