@@ -2,6 +2,7 @@
 //! protobuf forms of an object. An object on its way through a request is a `serde_json::Value`; at rest it is bytes.
 #![forbid(unsafe_code)]
 
+pub mod decode;
 pub mod field;
 pub mod gvk;
 pub mod name;

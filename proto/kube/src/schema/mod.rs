@@ -173,15 +173,26 @@ impl Table {
     pub fn unset(&self, field: &Field) -> Option<Value> {
         match (field.presence, &field.shape) {
             (Presence::Pointer, _) => None,
-            (_, Shape::Object(id)) => Some(Value::Object(self.empty(*id))),
-            (_, Shape::Quantity) => Some("0".into()),
-            (_, Shape::IntOrString) => Some(0.into()),
-            (_, Shape::Duration) => Some("0s".into()),
+            (_, shape @ (Shape::Object(_) | Shape::Quantity | Shape::IntOrString | Shape::Duration)) => {
+                Some(self.zero(shape))
+            }
             (Presence::Value, _) => None,
-            (Presence::Always, Shape::Bool) => Some(false.into()),
-            (Presence::Always, Shape::Int32 | Shape::Int64 | Shape::Double) => Some(0.into()),
-            (Presence::Always, Shape::String) => Some("".into()),
-            (Presence::Always, _) => None,
+            (Presence::Always, Shape::Bytes) => None,
+            (Presence::Always, shape) => Some(self.zero(shape)).filter(|zero| !zero.is_null()),
+        }
+    }
+
+    /// What stands for nothing in a list or a map.
+    #[must_use]
+    pub fn zero(&self, shape: &Shape) -> Value {
+        match shape {
+            Shape::Bool => false.into(),
+            Shape::Int32 | Shape::Int64 | Shape::Double | Shape::IntOrString => 0.into(),
+            Shape::String | Shape::Bytes => "".into(),
+            Shape::Quantity => "0".into(),
+            Shape::Duration => "0s".into(),
+            Shape::Object(id) => Value::Object(self.empty(*id)),
+            Shape::Time | Shape::MicroTime | Shape::Raw | Shape::List(_) | Shape::Map(_) => Value::Null,
         }
     }
 
@@ -196,7 +207,13 @@ impl Type {
     /// A field by its JSON name.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&Field> {
-        self.fields.binary_search_by(|f| f.name.cmp(name)).ok().map(|at| &self.fields[at])
+        self.place(name).map(|(_, field)| field)
+    }
+
+    /// A field by its JSON name, and its place among the fields.
+    #[must_use]
+    pub fn place(&self, name: &str) -> Option<(usize, &Field)> {
+        self.fields.binary_search_by(|f| f.name.cmp(name)).ok().map(|at| (at, &self.fields[at]))
     }
 
     /// The last part of its name, as `PodSpec`.
