@@ -1,2 +1,14 @@
-//! A thin client of a Kubernetes API server: kubeconfig, requests, list-watch.
+//! A thin client of a Kubernetes API server: objects are JSON values, refusals are `Status`. It knows kubeconfigs,
+//! client certificates and tokens, and speaks HTTP/2, so that all watches of a process share one connection.
 #![forbid(unsafe_code)]
+
+mod kubeconfig;
+mod reflector;
+mod request;
+mod tls;
+mod watch;
+
+pub use kubeconfig::{Config, KubeconfigError};
+pub use reflector::{Change, Reflector};
+pub use request::{Client, ClientError, Patch, Query};
+pub use watch::{Watch, WatchEvent};

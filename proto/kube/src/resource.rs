@@ -85,6 +85,21 @@ impl Resource {
         self.subresources.iter().find(|s| s.name == name)
     }
 
+    /// Where it is served: the path of an object, or of the list for an empty name; an empty namespace means all.
+    #[must_use]
+    pub fn path(&self, namespace: &str, name: &str) -> String {
+        let root = if self.group.is_empty() { "/api".to_owned() } else { format!("/apis/{}", self.group) };
+        let mut path = format!("{root}/{}", self.version);
+        if self.namespaced && !namespace.is_empty() {
+            path += &format!("/namespaces/{namespace}");
+        }
+        path += &format!("/{}", self.plural);
+        if !name.is_empty() {
+            path += &format!("/{name}");
+        }
+        path
+    }
+
     /// The key below which its objects are stored, with a slash at its end.
     #[must_use]
     pub fn prefix(&self) -> Option<String> {
@@ -299,6 +314,14 @@ mod tests {
         assert_eq!(key("", "services", "a"), "/registry/services/specs/ns/a");
         assert_eq!(key("networking.k8s.io", "ingresses", "a"), "/registry/ingress/ns/a");
         assert_eq!(find("authentication.k8s.io", "v1", "tokenreviews").unwrap().key("", "a"), None);
+    }
+
+    #[test]
+    fn paths() {
+        let path = |group, plural, ns, name| find(group, "v1", plural).unwrap().path(ns, name);
+        assert_eq!(path("", "pods", "a", "b"), "/api/v1/namespaces/a/pods/b");
+        assert_eq!(path("apps", "deployments", "", ""), "/apis/apps/v1/deployments");
+        assert_eq!(path("", "nodes", "a", "b"), "/api/v1/nodes/b");
     }
 
     #[test]

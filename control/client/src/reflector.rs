@@ -1,0 +1,152 @@
+//! List and watch without an end: a resource as it is now, kept up to date whatever happens to the connection.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use proto_kube::{Resource, object};
+use serde_json::Value;
+
+use crate::request::{Client, ClientError, Query};
+use crate::watch::{Watch, WatchEvent};
+
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(15);
+
+/// A change of the resource.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// An object is there or has changed.
+    Applied(Value),
+    /// An object is gone; its last known state.
+    Deleted(Value),
+    /// All objects that were there at the start have been told.
+    Synced,
+}
+
+/// Tells every change of a resource, once. After a gap that the server cannot fill it lists anew and tells the
+/// differences, deletions among them.
+pub struct Reflector {
+    client: Client,
+    resource: &'static Resource,
+    namespace: String,
+    query: Query,
+    /// By namespace and name; what has been told.
+    known: HashMap<(String, String), Value>,
+    /// Told next, last first.
+    waiting: Vec<Change>,
+    revision: String,
+    watch: Option<Watch>,
+    backoff: Duration,
+    synced: bool,
+}
+
+impl Reflector {
+    /// Of the objects in a namespace, or in all for an empty one; `query` may carry selectors.
+    #[must_use]
+    pub fn new(client: Client, resource: &'static Resource, namespace: &str, query: Query) -> Self {
+        Self {
+            client,
+            resource,
+            namespace: namespace.to_owned(),
+            query,
+            known: HashMap::new(),
+            waiting: Vec::new(),
+            revision: String::new(),
+            watch: None,
+            backoff: BACKOFF_MIN,
+            synced: false,
+        }
+    }
+
+    /// The next change. It may be dropped and called again at any time: nothing is lost.
+    pub async fn next(&mut self) -> Change {
+        loop {
+            if let Some(change) = self.waiting.pop() {
+                return change;
+            }
+            if let Err(error) = self.advance().await {
+                self.watch = None;
+                if error.code() == Some(410) {
+                    self.revision.clear();
+                } else {
+                    tracing::debug!(resource = self.resource.plural, %error, "watch broke; trying again");
+                    tokio::time::sleep(self.backoff).await;
+                    self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
+                }
+            }
+        }
+    }
+
+    async fn advance(&mut self) -> Result<(), ClientError> {
+        if self.revision.is_empty() {
+            return self.list().await;
+        }
+        let watch = match &mut self.watch {
+            Some(watch) => watch,
+            none => {
+                let query = self.query.clone().with("resourceVersion", &self.revision);
+                let query = query.with("allowWatchBookmarks", "true");
+                none.insert(self.client.watch(self.resource, &self.namespace, query).await?)
+            }
+        };
+        let Some(event) = watch.next().await? else {
+            self.watch = None;
+            return Ok(());
+        };
+        self.backoff = BACKOFF_MIN;
+        self.take(event);
+        Ok(())
+    }
+
+    fn take(&mut self, event: WatchEvent) {
+        let (object, change) = match event {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                self.known.insert(key(&object), object.clone());
+                (object.clone(), Some(Change::Applied(object)))
+            }
+            WatchEvent::Deleted(object) => {
+                self.known.remove(&key(&object));
+                (object.clone(), Some(Change::Deleted(object)))
+            }
+            WatchEvent::Bookmark(object) => (object, None),
+        };
+        object::text(&object, &["metadata", "resourceVersion"]).clone_into(&mut self.revision);
+        self.waiting.extend(change);
+    }
+
+    async fn list(&mut self) -> Result<(), ClientError> {
+        let mut list = self.client.list(self.resource, &self.namespace, self.query.clone()).await?;
+        object::text(&list, &["metadata", "resourceVersion"]).clone_into(&mut self.revision);
+        let items = match list["items"].take() {
+            Value::Array(items) => items,
+            _ => Vec::new(),
+        };
+        let (api_version, kind) = (self.resource.api_version(), self.resource.kind);
+        let before = std::mem::take(&mut self.known);
+        let mut changes = Vec::new();
+        for mut item in items {
+            // Items of a list do not say what they are.
+            object::default(&mut item, "apiVersion", api_version.clone());
+            object::default(&mut item, "kind", kind);
+            let key = key(&item);
+            if before.get(&key) != Some(&item) {
+                changes.push(Change::Applied(item.clone()));
+            }
+            self.known.insert(key, item);
+        }
+        let gone = before.into_iter().filter(|(key, _)| !self.known.contains_key(key));
+        changes.extend(gone.map(|(_, object)| Change::Deleted(object)));
+        if !self.synced {
+            self.synced = true;
+            changes.push(Change::Synced);
+        }
+        changes.reverse();
+        self.waiting = changes;
+        self.backoff = BACKOFF_MIN;
+        Ok(())
+    }
+}
+
+fn key(object: &Value) -> (String, String) {
+    (object::namespace(object).to_owned(), object::name(object).to_owned())
+}
