@@ -1,2 +1,4 @@
-//! The API server driven by real clients: kubectl, helm, kube, etcd.
+//! The API server driven by upstream's clients: kubectl, helm, the Python client, kube. `cargo xtask test` fetches them.
 #![forbid(unsafe_code)]
+
+pub mod transcript;

@@ -1,0 +1,32 @@
+//! The transcripts of upstream, replayed on our API server.
+
+use std::path::Path;
+
+use control_tests::transcript;
+use lab::Control;
+
+/// Replays `transcripts/<name>.txt` and shows every step that came out differently.
+fn replay(name: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("transcripts").join(format!("{name}.txt"));
+    let text = std::fs::read_to_string(&file).unwrap();
+    let control = Control::start().unwrap();
+    let path = transcript::path().unwrap();
+    let steps = transcript::parse(&text);
+    assert!(!steps.is_empty(), "{} has no steps", file.display());
+    let mut differing = String::new();
+    for step in &steps {
+        let mut client = control.client("sh".as_ref());
+        client.env("PATH", &path);
+        let printed = transcript::run(client, &step.command).unwrap();
+        if printed != step.output {
+            differing += &format!("$ {}\n--- upstream\n{}--- cleat\n{printed}\n", step.command, step.output);
+        }
+    }
+    assert!(differing.is_empty(), "{name}: not as upstream:\n{differing}\nlog:\n{}", control.log());
+}
+
+macro_rules! transcripts {
+    ($($name:ident),* $(,)?) => { $(#[test] fn $name() { replay(stringify!($name)); })* };
+}
+
+transcripts!(basics);
