@@ -8,6 +8,11 @@ use proto_kube::object;
 use proto_kube::quantity::Amount;
 use serde_json::Value;
 
+pub mod net;
+mod schema;
+
+pub use schema::schema;
+
 /// What a field says that must not change.
 pub const IMMUTABLE: &str = "field is immutable";
 
@@ -331,10 +336,4 @@ pub fn same(a: &Value, b: &Value) -> bool {
 #[must_use]
 pub fn same_at(a: &Value, b: &Value, path: &[&str]) -> bool {
     same(object::at(a, path).unwrap_or(NULL), object::at(b, path).unwrap_or(NULL))
-}
-
-/// What is wrong with an object by its schema alone: required fields and closed sets of texts.
-#[must_use]
-pub fn schema(_object: &Value) -> Errors {
-    Errors::new()
 }

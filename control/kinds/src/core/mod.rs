@@ -1,5 +1,7 @@
 //! The kinds of the core group.
 
+pub(crate) mod claim;
+
 use proto_kube::Resource;
 
 use crate::Kind;

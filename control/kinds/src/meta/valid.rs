@@ -114,7 +114,11 @@ fn finalizers(finalizers: &Field<'_>) {
         for fault in name::qualified(finalizer.text()) {
             finalizers.invalid_value(finalizer.text(), fault);
         }
-        // A name without a domain is kept for the garbage collector and namespaces.
+        if !finalizer.text().contains('/')
+            && !["kubernetes", "orphan", "foregroundDeletion"].contains(&finalizer.text())
+        {
+            finalizer.invalid("name is neither a standard finalizer name nor is it fully qualified");
+        }
     }
     if has("orphan") && has("foregroundDeletion") {
         finalizers.invalid("finalizer orphan and foregroundDeletion cannot be both set");
