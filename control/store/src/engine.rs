@@ -12,9 +12,7 @@ use std::{
 
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::{
-    CommitError, Entry, Event, Expect, History, Op, Txn, Write, log::Log, state::Pending, watch::Shared,
-};
+use crate::{CommitError, Entry, Event, History, Txn, Write, log::Log, state::Pending, watch::Shared};
 
 /// What the waiting transactions may weigh together, in KiB; who comes later waits before it is queued.
 const QUEUE: usize = 64 << 10;
@@ -24,6 +22,9 @@ const TXN: usize = 8 << 20;
 pub(crate) const WRITES: usize = 128;
 /// How many transactions, and how many bytes of them, are made durable by one sync.
 const GROUP: (usize, usize) = (1024, 16 << 20);
+
+/// For how long after a start nothing expires that was there before, in milliseconds.
+const GRACE: u64 = 300_000;
 
 /// An answer to one transaction.
 type Answer<I> = Result<i64, CommitError<I>>;
@@ -50,7 +51,8 @@ impl<I: Send + Sync + 'static> Engine<I> {
         history: History,
     ) -> std::io::Result<Engine<I>> {
         let (queue, requests) = mpsc::channel();
-        let writer = Writer { shared, log, clock, history, requests };
+        let grace = (shared.read().state.revision(), clock.now() + GRACE);
+        let writer = Writer { shared, log, clock, history, requests, grace };
         let thread = thread::Builder::new().name("store".into()).spawn(move || writer.run())?;
         Ok(Engine { queue, budget: Semaphore::new(QUEUE), writer: Mutex::new(Some(thread)) })
     }
@@ -92,6 +94,9 @@ struct Writer<I> {
     clock: Clock,
     history: History,
     requests: Receiver<Request<I>>,
+    /// What was there at the start does not expire before this time: the wall clock, which says how long the store
+    /// was down, may have jumped.
+    grace: (i64, u64),
 }
 
 impl<I: Send + Sync + 'static> Writer<I> {
@@ -109,7 +114,7 @@ impl<I: Send + Sync + 'static> Writer<I> {
             self.expire();
             self.shared.trim(&self.history, self.clock.now());
             if let Some(log) = &mut self.log {
-                log.shrink(&self.shared);
+                log.shrink(&self.shared, self.clock.now());
             }
             if !go_on {
                 break;
@@ -117,7 +122,7 @@ impl<I: Send + Sync + 'static> Writer<I> {
         }
         self.shared.close();
         if let Some(log) = &mut self.log {
-            log.close();
+            log.close(self.clock.now());
         }
     }
 
@@ -150,10 +155,10 @@ impl<I: Send + Sync + 'static> Writer<I> {
             let more = txns.len() < GROUP.0 && size < GROUP.1;
             next = more.then(|| self.requests.try_recv().ok()).flatten();
         }
-        self.commit(txns);
         if let Some(revision) = compact {
             self.shared.compact(revision);
         }
+        self.commit(txns);
         go_on
     }
 
@@ -181,7 +186,9 @@ impl<I: Send + Sync + 'static> Writer<I> {
     fn publish(&mut self, events: &[Event<I>], now: u64) -> Result<(), crate::log::Failure> {
         let Some(last) = events.last() else { return Ok(()) };
         if let Some(log) = &mut self.log {
-            log.append(events, now)?;
+            let appended = log.append(events, now);
+            self.shared.trouble(log.failure().map(ToString::to_string));
+            appended?;
         }
         self.shared.publish(events, last.revision, &self.history, now);
         Ok(())
@@ -190,31 +197,25 @@ impl<I: Send + Sync + 'static> Writer<I> {
     /// Deletes what has expired. What cannot be written now is tried again when something else is.
     fn expire(&mut self) {
         let now = self.clock.now();
-        loop {
-            let due: Vec<Arc<Entry<I>>> =
-                self.shared.read().state.expired(now).take(WRITES).cloned().collect();
-            if due.is_empty() {
-                return;
-            }
-            let write = |entry: &Arc<Entry<I>>| Write {
-                key: entry.key.to_string(),
-                expect: Expect::Revision(entry.mod_revision),
-                op: Op::Delete,
-            };
-            let events = {
-                let inner = self.shared.read();
-                let mut pending = Pending::new(&inner.state);
-                for txn in due.iter().map(|entry| Txn::one(write(entry))) {
-                    if let Err(error) = pending.decide(txn, now) {
-                        tracing::error!(%error, "an expired key cannot be deleted");
-                    }
-                }
-                pending.events
-            };
-            if events.is_empty() || self.publish(&events, now).is_err() {
-                return;
+        while let events = self.expiry(now)
+            && !events.is_empty()
+            && self.publish(&events, now).is_ok()
+        {}
+    }
+
+    /// The deletion of some keys that have expired.
+    fn expiry(&self, now: u64) -> Vec<Event<I>> {
+        let (old, until) = self.grace;
+        let over = |entry: &&Arc<Entry<I>>| now >= until || entry.mod_revision > old;
+        let inner = self.shared.read();
+        let mut pending = Pending::new(&inner.state);
+        for entry in inner.state.expired(now).filter(over).take(WRITES) {
+            let delete = Txn::one(Write::delete(&*entry.key, entry.mod_revision));
+            if let Err(error) = pending.decide(delete, now) {
+                tracing::error!(%error, "an expired key cannot be deleted");
             }
         }
+        pending.events
     }
 }
 

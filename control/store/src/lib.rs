@@ -5,6 +5,7 @@
 //! acknowledged when it is durable and visible, and visible only when it is durable.
 #![forbid(unsafe_code)]
 
+mod backup;
 mod config;
 mod engine;
 mod entry;
@@ -18,8 +19,10 @@ use std::{path::Path, sync::Arc, time::Duration};
 use engine::{Clock, Engine};
 use watch::Shared;
 
+pub use backup::{Backup, JUMP, restore, verify};
 pub use config::{Config, Etcd, Place, Tls};
 pub use entry::{Entry, Event, Index};
+pub use log::Damage;
 pub use state::{Compacted, History, Page, Pending, Range, State};
 pub use txn::{CommitError, Expect, Op, Txn, Write};
 pub use watch::{Batch, Watch};
@@ -27,15 +30,12 @@ pub use watch::{Batch, Watch};
 /// Why a store cannot be opened, saved or restored.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The operating system refused.
-    #[error("{what}")]
-    Io {
-        /// What was tried, with the file.
-        what: String,
-        /// What the kernel said.
-        #[source]
-        source: std::io::Error,
-    },
+    /// The directory or the backup cannot be read or written, or is damaged.
+    #[error(transparent)]
+    Damage(#[from] Damage),
+    /// The kernel gives no thread.
+    #[error("starting the store's thread")]
+    Thread(#[source] std::io::Error),
     /// The backend is not built yet.
     #[error("{what} is not supported")]
     Unsupported {
@@ -74,16 +74,20 @@ impl<I: Send + Sync + 'static> Store<I> {
     /// # Errors
     /// The directory is held by another process or damaged, or etcd does not answer.
     pub async fn open(config: Config) -> Result<Store<I>, Error> {
-        match config.place {
-            Place::Memory => {
-                let shared = Shared::new(State::new(1, []));
-                let engine = Engine::start(shared.clone(), None, Clock::start(0), config.history)
-                    .map_err(|source| Error::Io { what: "starting the store's thread".into(), source })?;
-                Ok(Store { shared, backend: Arc::new(Backend::Embedded(engine)) })
+        let Config { place, history, segment, retry } = config;
+        let (log, mut state, seen) = match place {
+            Place::Memory => (None, State::new(1, []), 0),
+            Place::Directory(path) => {
+                let opened = blocking(move || log::open(&path, segment, retry)).await?;
+                (Some(opened.log), opened.state, opened.time)
             }
-            Place::Directory(_) => Err(Error::Unsupported { what: "a directory" }),
-            Place::Etcd(_) => Err(Error::Unsupported { what: "etcd" }),
-        }
+            Place::Etcd(_) => return Err(Error::Unsupported { what: "etcd" }),
+        };
+        let clock = Clock::start(seen);
+        state.trim(&history, clock.now());
+        let shared = Shared::new(state);
+        let engine = Engine::start(shared.clone(), log, clock, history).map_err(Error::Thread)?;
+        Ok(Store { shared, backend: Arc::new(Backend::Embedded(engine)) })
     }
 
     /// The revision of the last change that is durable and visible.
@@ -161,22 +165,44 @@ impl<I: Send + Sync + 'static> Store<I> {
         }
     }
 
-    /// Writes everything that the store holds at this moment into a file, while it goes on working.
+    /// Writes everything that the store holds at this moment into a file, while it goes on working. Answers the
+    /// revision of the backup.
     ///
     /// # Errors
     /// The file exists or cannot be written.
-    pub async fn backup(&self, _path: &Path) -> Result<i64, Error> {
-        Err(Error::Unsupported { what: "a backup" })
+    pub async fn backup(&self, path: &Path) -> Result<i64, Error> {
+        let (revision, entries) = {
+            let inner = self.shared.read();
+            (inner.state.revision(), inner.state.all())
+        };
+        let path = path.to_owned();
+        blocking(move || backup::write(&path, revision, Clock::start(0).now(), &entries)).await?;
+        Ok(revision)
+    }
+
+    /// Why nothing can be written at present: the disk is full or refuses, or etcd does not answer. Found by the
+    /// last attempt; reading goes on.
+    pub fn trouble(&self) -> Option<String> {
+        self.shared.troubled().clone()
     }
 
     /// Ends the store: what is queued is finished, watches end, the directory is free when this returns.
     pub async fn close(&self) {
         let backend = self.backend.clone();
-        let stop = move || match &*backend {
+        blocking(move || match &*backend {
             Backend::Embedded(engine) => engine.stop(),
-        };
-        if tokio::task::spawn_blocking(stop).await.is_err() {
-            tracing::error!("closing the store has panicked");
-        }
+        })
+        .await;
+    }
+}
+
+/// Runs what waits for a disk or a thread where it holds up no other task.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(failed) => match failed.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(cancelled) => unreachable!("blocking work is never cancelled: {cancelled}"),
+        },
     }
 }

@@ -119,6 +119,11 @@ impl<I> State<I> {
         self.current.len()
     }
 
+    /// Every current entry, in the order of their keys.
+    pub(crate) fn all(&self) -> Vec<Arc<Entry<I>>> {
+        self.current.iter().map(|ByKey(entry)| entry.clone()).collect()
+    }
+
     /// What a key holds now.
     pub fn get(&self, key: &str) -> Option<&Arc<Entry<I>>> {
         self.current.get(key).map(|ByKey(entry)| entry)
@@ -362,11 +367,32 @@ impl<'s, I> Pending<'s, I> {
                     Some(Entry::new(key, exact(&value), created, revision, deadline(ttl, now)))
                 }
             };
-            self.effects.insert(write.key.into_boxed_str(), entry.clone());
-            self.events.push(Event { revision, entry, previous });
-            self.revision = revision;
+            self.effect(write.key.into_boxed_str(), entry, previous, revision);
         }
         Ok(self.revision)
+    }
+
+    /// Repeats what was decided earlier: a deletion, or a value with its create revision and its deadline.
+    pub(crate) fn replay(&mut self, key: &str, put: Option<(&[u8], i64, u64)>, revision: i64) {
+        let entry = put.map(|(value, created, expires)| {
+            Entry::new(key.into(), exact(value), created, revision, expires)
+        });
+        let previous = self.get(key).cloned();
+        if entry.is_some() || previous.is_some() {
+            self.effect(key.into(), entry, previous, revision);
+        }
+    }
+
+    fn effect(
+        &mut self,
+        key: Box<str>,
+        entry: Option<Arc<Entry<I>>>,
+        previous: Option<Arc<Entry<I>>>,
+        revision: i64,
+    ) {
+        self.effects.insert(key, entry.clone());
+        self.events.push(Event { revision, entry, previous });
+        self.revision = revision;
     }
 }
 

@@ -8,7 +8,7 @@
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     pin::pin,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use tokio::sync::{Notify, watch};
@@ -24,6 +24,8 @@ const BATCH: usize = 256;
 pub(crate) struct Shared<I> {
     inner: RwLock<Inner<I>>,
     revision: watch::Sender<i64>,
+    /// Why nothing can be written at present.
+    trouble: Mutex<Option<String>>,
 }
 
 pub(crate) struct Inner<I> {
@@ -53,7 +55,7 @@ impl<I> Shared<I> {
     pub(crate) fn new(state: State<I>) -> Arc<Shared<I>> {
         let revision = watch::Sender::new(state.revision());
         let inner = Inner { state, topics: Topics::default(), epoch: 0, closed: false };
-        Arc::new(Shared { inner: RwLock::new(inner), revision })
+        Arc::new(Shared { inner: RwLock::new(inner), revision, trouble: Mutex::default() })
     }
 
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Inner<I>> {
@@ -94,6 +96,15 @@ impl<I> Shared<I> {
         drop(inner);
         self.revision.send_replace(revision);
         bells.iter().for_each(|bell| bell.notify_waiters());
+    }
+
+    /// Notes why nothing can be written, or that it can again.
+    pub(crate) fn trouble(&self, why: Option<String>) {
+        *self.troubled() = why;
+    }
+
+    pub(crate) fn troubled(&self) -> MutexGuard<'_, Option<String>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets the past up to a revision.

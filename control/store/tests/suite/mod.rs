@@ -169,3 +169,12 @@ async fn compaction_is_told(store: &Store) {
     let _ = idle.try_next();
     assert_eq!(names(store, prefix, Range { at: Some(after), ..Range::default() }), ["a=2"]);
 }
+
+/// Everything that a store holds.
+pub(crate) fn dump(store: &Store) -> Vec<(String, Vec<u8>, i64, i64)> {
+    let page = store.range("", Range::default()).expect("now is kept");
+    let row = |entry: &std::sync::Arc<store::Entry>| {
+        (entry.key.to_string(), entry.value.to_vec(), entry.create_revision, entry.mod_revision)
+    };
+    page.entries.iter().map(row).collect()
+}
