@@ -4,7 +4,19 @@ use proto_kube::Resource;
 
 use crate::Kind;
 
+mod cron;
+mod cron_job;
+mod job;
+pub(crate) use job::domain_prefixed_path;
+#[cfg(test)]
+mod tests;
+mod zone;
+
 /// The kind of a resource of this group; `None` for one that its schema alone describes.
-pub(crate) fn kind(_resource: &Resource) -> Option<&'static dyn Kind> {
-    None
+pub(crate) fn kind(resource: &Resource) -> Option<&'static dyn Kind> {
+    Some(match resource.kind {
+        "CronJob" => &cron_job::CronJob,
+        "Job" => &job::Job,
+        _ => return None,
+    })
 }
