@@ -7,6 +7,7 @@ pub mod field;
 pub mod gvk;
 pub mod name;
 pub mod object;
+pub mod pod;
 pub mod quantity;
 pub mod resource;
 pub mod schema;
@@ -14,6 +15,7 @@ pub mod selector;
 pub mod status;
 pub mod user;
 pub mod view;
+pub mod wire;
 
 pub use gvk::{GroupResource, GroupVersion, Gvk};
 pub use resource::Resource;

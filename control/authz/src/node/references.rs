@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use proto_kube::object;
+use proto_kube::{object, pod};
 use serde_json::Value;
 
 use super::Key;
@@ -22,63 +22,16 @@ pub(super) enum Kind {
 /// A kind, a namespace and a name.
 pub(super) type Reference = (Kind, String, String);
 
-/// The members of a volume that name its secret, and where the name stands in each.
-const SECRETS: [(&str, &[&str]); 10] = [
-    ("azureFile", &["secretName"]),
-    ("cephfs", &["secretRef", "name"]),
-    ("cinder", &["secretRef", "name"]),
-    ("csi", &["nodePublishSecretRef", "name"]),
-    ("flexVolume", &["secretRef", "name"]),
-    ("iscsi", &["secretRef", "name"]),
-    ("rbd", &["secretRef", "name"]),
-    ("scaleIO", &["secretRef", "name"]),
-    ("secret", &["secretName"]),
-    ("storageos", &["secretRef", "name"]),
-];
-
-const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
-
 /// All that a pod needs on its node. A mirror pod gets nothing: its node itself made it up.
 pub(super) fn of_pod(pod: &Value) -> BTreeSet<Reference> {
-    let mut needs = BTreeSet::new();
-    if object::annotations(pod).any(|(key, _)| key == "kubernetes.io/config.mirror") {
-        return needs;
-    }
-    let Some(spec) = pod.get("spec") else { return needs };
-    let mut add = |kind, name: &str| {
-        if !name.is_empty() {
-            needs.insert((kind, object::namespace(pod).to_owned(), name.to_owned()));
-        }
-    };
-    add(Kind::ServiceAccount, object::text(spec, &["serviceAccountName"]));
-    for secret in object::items(spec, &["imagePullSecrets"]) {
-        add(Kind::Secret, object::text(secret, &["name"]));
-    }
-    for container in CONTAINERS.iter().flat_map(|list| object::items(spec, &[list])) {
-        for variable in object::items(container, &["env"]) {
-            add(Kind::Secret, object::text(variable, &["valueFrom", "secretKeyRef", "name"]));
-            add(Kind::ConfigMap, object::text(variable, &["valueFrom", "configMapKeyRef", "name"]));
-        }
-        for source in object::items(container, &["envFrom"]) {
-            add(Kind::Secret, object::text(source, &["secretRef", "name"]));
-            add(Kind::ConfigMap, object::text(source, &["configMapRef", "name"]));
-        }
-    }
-    for volume in object::items(spec, &["volumes"]) {
-        for (member, path) in SECRETS {
-            add(Kind::Secret, volume.get(member).map_or("", |source| object::text(source, path)));
-        }
-        add(Kind::ConfigMap, object::text(volume, &["configMap", "name"]));
-        for source in object::items(volume, &["projected", "sources"]) {
-            add(Kind::Secret, object::text(source, &["secret", "name"]));
-            add(Kind::ConfigMap, object::text(source, &["configMap", "name"]));
-        }
-        add(Kind::Claim, object::text(volume, &["persistentVolumeClaim", "claimName"]));
-        if object::at(volume, &["ephemeral"]).is_some() {
-            add(Kind::Claim, &format!("{}-{}", object::name(pod), object::text(volume, &["name"])));
-        }
-    }
-    needs
+    let (false, Some(spec)) = (pod::is_mirror(pod), pod.get("spec")) else { return BTreeSet::new() };
+    let account = object::text(spec, &["serviceAccountName"]);
+    let account = (!account.is_empty()).then(|| (Kind::ServiceAccount, account.to_owned()));
+    let secrets = pod::secrets(spec).into_iter().map(|name| (Kind::Secret, name.to_owned()));
+    let maps = pod::config_maps(spec).into_iter().map(|name| (Kind::ConfigMap, name.to_owned()));
+    let claims = object::items(spec, &["volumes"]).filter_map(|volume| pod::claim(pod, volume));
+    let all = account.into_iter().chain(secrets).chain(maps).chain(claims.map(|name| (Kind::Claim, name)));
+    all.map(|(kind, name)| (kind, object::namespace(pod).to_owned(), name)).collect()
 }
 
 /// The secrets that a node needs to mount a volume; those without a namespace are in that of the claim.

@@ -1,0 +1,125 @@
+//! Reading pods: their containers, and what they refer to.
+
+use serde_json::Value;
+
+use crate::object;
+
+/// The lists of containers in a pod's spec, in the order in which they start.
+pub const LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
+
+/// Marks a pod that a node made up from a file of its own.
+pub const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// The members of a volume that name a secret, and where the name stands in each.
+const SECRETS: [(&str, &[&str]); 9] = [
+    ("azureFile", &["secretName"]),
+    ("cephfs", &["secretRef", "name"]),
+    ("cinder", &["secretRef", "name"]),
+    ("csi", &["nodePublishSecretRef", "name"]),
+    ("flexVolume", &["secretRef", "name"]),
+    ("iscsi", &["secretRef", "name"]),
+    ("rbd", &["secretRef", "name"]),
+    ("scaleIO", &["secretRef", "name"]),
+    ("storageos", &["secretRef", "name"]),
+];
+
+/// All containers of a spec: init, main, ephemeral.
+pub fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
+    LISTS.into_iter().flat_map(|list| object::items(spec, &[list]))
+}
+
+/// Whether a pod mirrors a file on its node.
+#[must_use]
+pub fn is_mirror(pod: &Value) -> bool {
+    object::annotations(pod).any(|(key, _)| key == MIRROR)
+}
+
+/// The secrets that a spec names: for pulling images, in variables, in volumes. A name may come more than once.
+#[must_use]
+pub fn secrets(spec: &Value) -> Vec<&str> {
+    let mut names: Vec<&str> =
+        object::items(spec, &["imagePullSecrets"]).map(|secret| object::text(secret, &["name"])).collect();
+    variables(spec, ["secretKeyRef", "secretRef"], &mut names);
+    for volume in object::items(spec, &["volumes"]) {
+        names.push(object::text(volume, &["secret", "secretName"]));
+        for (member, path) in SECRETS {
+            names.extend(volume.get(member).map(|source| object::text(source, path)));
+        }
+        names.extend(projected(volume, "secret"));
+    }
+    names.retain(|name| !name.is_empty());
+    names
+}
+
+/// The config maps that a spec names: in variables, in volumes. A name may come more than once.
+#[must_use]
+pub fn config_maps(spec: &Value) -> Vec<&str> {
+    let mut names = Vec::new();
+    variables(spec, ["configMapKeyRef", "configMapRef"], &mut names);
+    for volume in object::items(spec, &["volumes"]) {
+        names.push(object::text(volume, &["configMap", "name"]));
+        names.extend(projected(volume, "configMap"));
+    }
+    names.retain(|name| !name.is_empty());
+    names
+}
+
+/// The claim of a volume of a pod; one that is made with the pod bears the names of both.
+#[must_use]
+pub fn claim(pod: &Value, volume: &Value) -> Option<String> {
+    if object::at(volume, &["ephemeral"]).is_some() {
+        return Some(format!("{}-{}", object::name(pod), object::text(volume, &["name"])));
+    }
+    let name = object::text(volume, &["persistentVolumeClaim", "claimName"]);
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+fn variables<'a>(spec: &'a Value, [one, all]: [&str; 2], names: &mut Vec<&'a str>) {
+    for container in containers(spec) {
+        names.extend(
+            object::items(container, &["env"]).map(|env| object::text(env, &["valueFrom", one, "name"])),
+        );
+        names.extend(
+            object::items(container, &["envFrom"]).map(|source| object::text(source, &[all, "name"])),
+        );
+    }
+}
+
+fn projected<'a>(volume: &'a Value, member: &'static str) -> impl Iterator<Item = &'a str> {
+    object::items(volume, &["projected", "sources"])
+        .map(move |source| object::text(source, &[member, "name"]))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_reference_is_found() {
+        let spec = json!({
+            "imagePullSecrets": [{"name": "pull"}],
+            "initContainers": [{"env": [{"valueFrom": {"secretKeyRef": {"name": "env"}}}, {"name": "x", "value": "y"}]}],
+            "containers": [{"envFrom": [{"configMapRef": {"name": "from"}}, {"secretRef": {"name": "all"}}]}],
+            "ephemeralContainers": [{"env": [{"valueFrom": {"configMapKeyRef": {"name": "debug"}}}]}],
+            "volumes": [
+                {"name": "a", "secret": {"secretName": "volume"}},
+                {"name": "b", "projected": {"sources": [{"configMap": {"name": "ca"}}, {"secret": {"name": "part"}}]}},
+                {"name": "c", "persistentVolumeClaim": {"claimName": "data"}},
+                {"name": "d", "ephemeral": {}},
+                {"name": "e", "csi": {"nodePublishSecretRef": {"name": "csi"}}},
+                {"name": "f", "azureFile": {"secretName": "azure"}},
+                {"name": "g", "configMap": {"name": "files"}},
+                {"name": "h", "emptyDir": {}},
+            ],
+        });
+        assert_eq!(secrets(&spec), ["pull", "env", "all", "volume", "part", "csi", "azure"]);
+        assert_eq!(config_maps(&spec), ["from", "debug", "ca", "files"]);
+        let pod = json!({"metadata": {"name": "p"}, "spec": spec});
+        let claims: Vec<_> =
+            object::items(&pod, &["spec", "volumes"]).filter_map(|v| claim(&pod, v)).collect();
+        assert_eq!(claims, ["data", "p-d"]);
+        assert_eq!(containers(&pod["spec"]).count(), 3);
+    }
+}
