@@ -71,3 +71,19 @@ pub(crate) fn json_kind(value: &Value) -> &'static str {
         Value::Object(_) => "object",
     }
 }
+
+/// As `%#v` prints a value.
+pub(crate) fn literal(value: &Value) -> String {
+    let of = |items: Vec<String>| items.join(", ");
+    match value {
+        Value::Null => "interface {}(nil)".to_owned(),
+        Value::Array(items) => {
+            format!("[]interface {{}}{{{}}}", of(items.iter().map(literal).collect()))
+        }
+        Value::Object(members) => {
+            let member = |(key, value): (&String, &Value)| format!("{key:?}:{}", literal(value));
+            format!("map[string]interface {{}}{{{}}}", of(members.iter().map(member).collect()))
+        }
+        plain => plain.to_string(),
+    }
+}

@@ -6,9 +6,12 @@
 
 pub mod apply;
 mod error;
+pub mod fields;
 mod go;
 mod json;
 mod strategic;
+mod typed;
+mod value;
 
 pub use error::Error;
 pub use json::{json, merge};

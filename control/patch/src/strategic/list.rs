@@ -15,7 +15,7 @@ pub(super) fn replace_or_merge(
     scope: Scope<'_>,
 ) -> Result<Vec<Value>, Error> {
     match strategy {
-        Some(strategy) if strategy.merge => merge_items(original, patch, strategy.key.as_deref(), scope),
+        Some(strategy) if strategy.merge => merge_items(original, patch, strategy.key, scope),
         _ => Ok(patch),
     }
 }
@@ -31,7 +31,7 @@ pub(super) fn delete(
         return Ok(original);
     }
     if are_objects(&[&original, &gone])? {
-        return merge_items(original, gone, strategy.and_then(|s| s.key.as_deref()), scope);
+        return merge_items(original, gone, strategy.and_then(|s| s.key), scope);
     }
     Ok(original.into_iter().filter(|item| !gone.contains(item)).collect())
 }

@@ -43,7 +43,7 @@ fn reorder(
     scope: Scope<'_>,
 ) -> Result<Option<Vec<Value>>, Error> {
     let (scope, strategy) = scope.list(field)?;
-    let key = strategy.and_then(|s| s.key.as_deref());
+    let key = strategy.and_then(|s| s.key);
     check(change.as_deref().unwrap_or_default(), wanted, key)?;
     if before.is_some() || change.is_some() {
         list::are_objects(&[before.as_deref().unwrap_or_default(), change.as_deref().unwrap_or_default()])?;
