@@ -337,3 +337,36 @@ pub fn same(a: &Value, b: &Value) -> bool {
 pub fn same_at(a: &Value, b: &Value, path: &[&str]) -> bool {
     same(object::at(a, path).unwrap_or(NULL), object::at(b, path).unwrap_or(NULL))
 }
+
+/// What differs between two values, a line for each old (`-`) and new (`+`) value with the way to it.
+#[must_use]
+pub fn diff(old: &Value, new: &Value) -> String {
+    let mut lines = String::new();
+    differ(&Path::default(), old, new, &mut lines);
+    lines
+}
+
+fn differ(path: &Path, old: &Value, new: &Value, lines: &mut String) {
+    match (old, new) {
+        _ if same(old, new) => {}
+        (Value::Object(a), Value::Object(b)) => {
+            let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+            for key in keys {
+                let (old, new) = (a.get(key).unwrap_or(NULL), b.get(key).unwrap_or(NULL));
+                differ(&path.child(key), old, new, lines);
+            }
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            for (index, (old, new)) in a.iter().zip(b).enumerate() {
+                differ(&path.index(index), old, new, lines);
+            }
+        }
+        _ => {
+            for (sign, value) in [('-', old), ('+', new)] {
+                if !value.is_null() {
+                    lines.push_str(&format!("{sign} {path}: {value}\n"));
+                }
+            }
+        }
+    }
+}

@@ -129,6 +129,21 @@ pub fn only(new: &mut Value, old: &Value, members: &[&str]) {
     *new = kept;
 }
 
+/// Keeps of a changed object only its `spec` and managed fields: labels and the like are as they were too.
+pub fn only_spec(new: &mut Value, old: &Value) {
+    reset(new, old, &["spec"]);
+}
+
+/// Keeps of a changed object only the named top-level members and its managed fields: labels, annotations, owners and
+/// finalizers are as they were, as the younger kinds have it for `status`.
+pub fn reset(new: &mut Value, old: &Value, members: &[&str]) {
+    only(new, old, members);
+    let metadata = object::metadata(new);
+    for key in ["labels", "annotations", "ownerReferences", "finalizers"] {
+        set(metadata, key, object::at(old, &["metadata", key]).cloned());
+    }
+}
+
 /// Puts members of the old object into the new one, or drops those that it did not have.
 pub fn keep(new: &mut Value, old: &Value, members: &[&str]) {
     for member in members {
