@@ -201,7 +201,7 @@ impl<I> State<I> {
         prefix: &str,
         after: Option<&str>,
         revision: i64,
-    ) -> Result<BTreeMap<&str, Option<&Arc<Entry<I>>>>, Compacted> {
+    ) -> Result<Undone<'_, I>, Compacted> {
         let mut past = BTreeMap::new();
         for event in self.since(revision)? {
             let key = event.key();
@@ -313,6 +313,9 @@ impl<I> State<I> {
         }
     }
 }
+
+/// What some keys held earlier, by key.
+type Undone<'s, I> = BTreeMap<&'s str, Option<&'s Arc<Entry<I>>>>;
 
 /// Transactions that are decided one after the other, each seeing the effects of those before it, while nobody
 /// else sees any of them yet.

@@ -54,7 +54,12 @@ impl Folder {
     /// # Errors
     /// Another process holds it (`WouldBlock`), or the kernel refuses.
     pub(crate) fn open(path: &Path) -> io::Result<Folder> {
+        let missing: Vec<&Path> = path.ancestors().take_while(|path| !path.exists()).collect();
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        for parent in missing.iter().filter_map(|path| path.parent()) {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            fs::File::open(parent)?.sync_all()?;
+        }
         let mut options = fs::OpenOptions::new();
         let lock = options.create(true).write(true).truncate(false).mode(0o600).open(path.join(LOCK))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)?;

@@ -28,8 +28,9 @@ use disk::{Disk, File};
 pub(crate) use codec::Header;
 pub(crate) use recover::{open, random};
 
-/// A segment grows by as many zeros, so that most appends change no metadata and `fdatasync` writes only data.
-const GROWTH: u64 = 1 << 20;
+/// A segment grows by this part of its final size at once, in zeros: so most appends change no metadata, and
+/// `fdatasync` writes only data.
+const GROWTH: u64 = 16;
 
 /// What is wrong with a directory or a file of the store.
 #[derive(Debug, thiserror::Error)]
@@ -222,8 +223,9 @@ impl Log {
         // One zero behind the frame at least: a reader finds its end.
         let needed = tail.at + length + codec::FRAME as u64;
         if needed > segment.size {
-            grow(&mut *tail.file, segment.size, needed + GROWTH)?;
-            segment.size = needed + GROWTH;
+            let size = needed + self.segment / GROWTH;
+            grow(&mut *tail.file, segment.size, size)?;
+            segment.size = size;
         }
         let frame = self.encoder.finished();
         linux::crash::point("store-append-before");
@@ -250,7 +252,7 @@ impl Log {
             let _ = self.disk.remove(&temporary);
         }
         let file = begun?;
-        self.segments.push(Segment { number, after: self.last, size: HEADER as u64 + GROWTH });
+        self.segments.push(Segment { number, after: self.last, size: HEADER as u64 + self.segment / GROWTH });
         self.tail = Some(Tail { file, name, at: HEADER as u64 });
         Ok(())
     }
@@ -259,7 +261,7 @@ impl Log {
         let header = Header { store: self.store, after: self.last, time };
         let mut file = self.disk.create(temporary)?;
         file.write_at(&header.encode(FileKind::Segment), 0)?;
-        grow(&mut *file, HEADER as u64, HEADER as u64 + GROWTH)?;
+        grow(&mut *file, HEADER as u64, HEADER as u64 + self.segment / GROWTH)?;
         file.sync()?;
         linux::crash::point("store-segment-written");
         self.disk.rename(temporary, name)?;

@@ -1,1 +1,0 @@
-//! The log against a model of a disk.
