@@ -27,7 +27,7 @@ pub(crate) enum Command {
     Cri(Cri),
     /// Run the agent alone, on any CRI server
     Agent(Agent),
-    /// Look at pods, containers and images, their logs, and into them
+    /// The daily verbs: objects of a cluster, or pods, containers and images of this node
     #[command(after_help = CTL_EXAMPLES)]
     Ctl(Ctl),
     /// Pull, load, list and remove images
@@ -50,6 +50,8 @@ Examples:
 const CTL_EXAMPLES: &str = "\
 Examples:
   cleat ctl get pods
+  cleat ctl apply -f web.yaml
+  cleat ctl get deploy,svc -A --output yaml
   cleat ctl get pods -o wide
   cleat ctl describe pod web
   cleat ctl logs web -c nginx -f
@@ -168,9 +170,15 @@ pub(crate) struct Ctl {
     pub(crate) verb: Verb,
     #[command(flatten)]
     pub(crate) dirs: Dirs,
-    /// Namespace of the pod
-    #[arg(short, long, global = true, default_value = "default")]
-    pub(crate) namespace: String,
+    /// Namespace of the objects (default: that of the kubeconfig, else `default`)
+    #[arg(short, long, global = true)]
+    pub(crate) namespace: Option<String>,
+    /// The cluster (default: the one of this machine, else that of KUBECONFIG, else this node alone)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Another context of the kubeconfig than its current one
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) context: Option<String>,
     /// How to print
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,
@@ -178,27 +186,146 @@ pub(crate) struct Ctl {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// List pods, containers or images
+    /// List objects; of a node also its containers and images
     Get {
-        /// What to list
-        #[arg(value_enum)]
-        kind: Kind,
-        /// Only this one
-        name: Option<String>,
-        /// Pods and containers of all namespaces
+        /// Such as pods, deploy, all or po,svc; containers and images of this node
+        #[arg(value_name = "TYPE")]
+        kind: String,
+        /// Only these
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+        /// Those of all namespaces
         #[arg(short = 'A', long)]
         all_namespaces: bool,
+        #[command(flatten)]
+        select: Select,
+        /// Go on and print every change
+        #[arg(short, long)]
+        watch: bool,
     },
-    /// Show a pod, what it waits for, and its events
+    /// Show an object and its events; of a pod on this node also what it waits for
     Describe {
-        /// `pod NAME` or `pod/NAME`
-        #[arg(num_args = 1..=2, value_names = ["pod", "NAME"])]
+        /// `TYPE NAME` or `TYPE/NAME`
+        #[arg(required = true, value_name = "OBJECT")]
         object: Vec<String>,
     },
+    /// Create objects
+    Create {
+        /// Manifests, YAML or JSON: files, directories, or - for standard input
+        #[arg(short = 'f', long = "filename", required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Make objects as the manifests say, by server-side apply
+    Apply {
+        /// Manifests, YAML or JSON: files, directories, or - for standard input
+        #[arg(short = 'f', long = "filename", required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Take fields over that others own
+        #[arg(long)]
+        force: bool,
+    },
+    /// Delete objects and wait until they are gone
+    Delete(Delete),
+    /// Set and remove labels
+    Label {
+        /// `TYPE/NAME`
+        #[arg(required = true, num_args = 1, value_name = "OBJECT")]
+        object: Vec<String>,
+        /// KEY=VALUE, or KEY- to remove
+        #[arg(required = true, value_name = "CHANGE")]
+        changes: Vec<String>,
+    },
+    /// Set and remove annotations
+    Annotate {
+        /// `TYPE/NAME`
+        #[arg(required = true, num_args = 1, value_name = "OBJECT")]
+        object: Vec<String>,
+        /// KEY=VALUE, or KEY- to remove
+        #[arg(required = true, value_name = "CHANGE")]
+        changes: Vec<String>,
+    },
+    /// Set how many replicas there should be
+    Scale {
+        /// `TYPE NAME` or `TYPE/NAME`
+        #[arg(required = true, value_name = "OBJECT")]
+        object: Vec<String>,
+        /// How many
+        #[arg(long)]
+        replicas: u32,
+    },
+    /// Change parts of an object
+    Patch {
+        /// `TYPE NAME` or `TYPE/NAME`
+        #[arg(required = true, value_name = "OBJECT")]
+        object: Vec<String>,
+        /// The change, JSON or YAML
+        #[arg(short, long)]
+        patch: String,
+        /// How it is meant
+        #[arg(long = "type", value_enum, default_value_t = PatchKind::Strategic)]
+        kind: PatchKind,
+    },
+    /// Wait until objects are as they should be
+    Wait {
+        /// `TYPE NAME` or `TYPE/NAME`
+        #[arg(required = true, value_name = "OBJECT")]
+        object: Vec<String>,
+        /// `condition=TYPE[=STATUS]` or `delete`
+        #[arg(long = "for", value_name = "CONDITION")]
+        condition: String,
+        /// Give up after so many seconds
+        #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+        timeout: u64,
+    },
+    /// List the resource types
+    ApiResources,
     /// Print a container's log
     Logs(Logs),
     /// Run a command in a container
     Exec(Exec),
+}
+
+/// Which objects of a list.
+#[derive(Debug, Args)]
+pub(crate) struct Select {
+    /// Only those with these labels, such as `app=web,tier!=db`
+    #[arg(short = 'l', long)]
+    pub(crate) selector: Option<String>,
+    /// Only those with these fields, such as `spec.nodeName=n1`
+    #[arg(long)]
+    pub(crate) field_selector: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Delete {
+    /// `TYPE NAME` or `TYPE/NAME`; TYPE alone with --selector or --all
+    #[arg(value_name = "OBJECT")]
+    pub(crate) objects: Vec<String>,
+    /// The objects of these manifests
+    #[arg(short = 'f', long = "filename", value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Those with these labels
+    #[arg(short = 'l', long)]
+    pub(crate) selector: Option<String>,
+    /// All of the type in the namespace
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Seconds that pods get to end
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) grace_period: Option<u32>,
+    /// Do not wait until they are gone
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PatchKind {
+    /// RFC 6902
+    Json,
+    /// RFC 7396
+    Merge,
+    /// Lists are merged by their keys
+    Strategic,
 }
 
 #[derive(Debug, Args)]
@@ -320,6 +447,10 @@ pub(crate) enum Format {
     Wide,
     /// For programs
     Json,
+    /// For programs and people
+    Yaml,
+    /// The names alone
+    Name,
 }
 
 /// Prints the completion script of a shell to standard output.

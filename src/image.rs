@@ -67,8 +67,8 @@ async fn load(store: &Store, archives: &[std::path::PathBuf], format: Format) ->
 fn print(images: &[Image], format: Format, line: impl Fn(&Image) -> String) -> anyhow::Result<()> {
     for image in images {
         match format {
-            Format::Json => println!("{}", serde_json::to_string_pretty(&object(image))?),
-            Format::Table | Format::Wide => println!("{}", line(image)),
+            Format::Json | Format::Yaml => format.print(&object(image))?,
+            Format::Table | Format::Wide | Format::Name => println!("{}", line(image)),
         }
     }
     Ok(())
@@ -76,8 +76,8 @@ fn print(images: &[Image], format: Format, line: impl Fn(&Image) -> String) -> a
 
 fn list(store: &Store, format: Format) -> anyhow::Result<()> {
     let images: Vec<Value> = store.list()?.iter().map(object).collect();
-    if format == Format::Json {
-        println!("{}", serde_json::to_string_pretty(&json!({ "kind": "ImageList", "items": images }))?);
+    if matches!(format, Format::Json | Format::Yaml) {
+        format.print(&json!({ "kind": "ImageList", "items": images }))?;
     } else {
         let (header, rows) = ctl::image_table(&images);
         print!("{}", table(&header, &rows));

@@ -2,6 +2,8 @@
 
 use std::io::IsTerminal;
 
+use crate::args::Format;
+
 pub(crate) const RED: u8 = 31;
 pub(crate) const GREEN: u8 = 32;
 pub(crate) const BOLD: u8 = 1;
@@ -13,6 +15,18 @@ pub(crate) fn paint(text: &str, style: u8) -> String {
         format!("\x1b[{style}m{text}\x1b[0m")
     } else {
         text.to_owned()
+    }
+}
+
+impl Format {
+    /// Prints a document for programs: YAML where it was asked for, else JSON.
+    pub(crate) fn print(self, document: &serde_json::Value) -> anyhow::Result<()> {
+        if self == Format::Yaml {
+            println!("---\n{}", serde_saphyr::to_string(document)?.trim_end());
+        } else {
+            println!("{}", serde_json::to_string_pretty(document)?);
+        }
+        Ok(())
     }
 }
 

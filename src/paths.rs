@@ -40,6 +40,11 @@ impl Paths {
         self.run.join("agent.sock")
     }
 
+    /// Where `cleat control` writes the administrator's kubeconfig.
+    pub(crate) fn admin_kubeconfig(&self) -> PathBuf {
+        self.data.join("control/admin.kubeconfig")
+    }
+
     pub(crate) fn images(&self) -> PathBuf {
         self.data.join("images")
     }

@@ -1,41 +1,48 @@
-//! `cleat ctl`: looking at the node in kubectl's words.
+//! `cleat ctl`: the daily verbs, for those without kubectl. Of a cluster where there is one, else of the node alone.
 
-mod describe;
-mod exec;
-mod get;
-mod logs;
+mod cluster;
+mod node;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::bail;
 use serde_json::Value;
 
-pub(crate) use get::image_table;
+pub(crate) use node::{image_table, line};
 
 use crate::args::{Ctl, Verb};
 use crate::node::Node;
+use crate::paths::Paths;
 
 pub(crate) async fn run(ctl: Ctl) -> anyhow::Result<ExitCode> {
-    let node = Node::new(&ctl.dirs)?;
-    match ctl.verb {
-        Verb::Get { kind, name, all_namespaces } => {
-            let namespace = (!all_namespaces).then_some(ctl.namespace.as_str());
-            get::run(&node, kind, namespace, name.as_deref(), ctl.output).await?;
-        }
-        Verb::Describe { object } => describe::run(&node, &ctl.namespace, &object, ctl.output).await?,
-        Verb::Logs(logs) => logs::run(&node, &ctl.namespace, &logs).await?,
-        Verb::Exec(exec) => return exec::run(&node, &ctl.namespace, exec).await,
+    // What only the node knows.
+    if let Verb::Get { kind, .. } = &ctl.verb
+        && node::knows_alone(kind)
+    {
+        return node::run(&Node::new(&ctl.dirs)?, ctl).await;
     }
-    Ok(ExitCode::SUCCESS)
+    match kubeconfig(&ctl)? {
+        Some(kubeconfig) => cluster::run(&kubeconfig, ctl).await,
+        None => node::run(&Node::new(&ctl.dirs)?, ctl).await,
+    }
 }
 
-/// A pod's full name and its state in one line, for `cleat up`.
-pub(crate) fn line(pod: &Value) -> (String, String) {
-    let (name, namespace) = identity(pod);
-    let ip = text(&pod["status"]["podIP"]);
-    (
-        format!("{namespace}/{name}"),
-        format!("{} {} {ip}", get::ready(pod), get::summary(pod)).trim_end().to_owned(),
-    )
+/// The cluster that was meant: the one of `--kubeconfig`, of the directories named, of `KUBECONFIG`, or of this machine.
+fn kubeconfig(ctl: &Ctl) -> anyhow::Result<Option<PathBuf>> {
+    if let Some(file) = &ctl.kubeconfig {
+        return Ok(Some(file.clone()));
+    }
+    let own = Paths::resolve(&ctl.dirs)?.admin_kubeconfig();
+    if own.exists() {
+        return Ok(Some(own));
+    }
+    let named = ctl.dirs.data_dir.is_some() || ctl.dirs.run_dir.is_some();
+    let user = std::env::var("KUBECONFIG").ok().filter(|v| !v.is_empty() && !named);
+    match user.and_then(|list| client::Config::path(Some(&list), None)) {
+        Some(file) if !file.exists() => bail!("KUBECONFIG: {} is not there", file.display()),
+        file => Ok(file),
+    }
 }
 
 /// The name and namespace of an object.

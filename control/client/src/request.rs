@@ -119,6 +119,12 @@ impl Query {
     }
 }
 
+impl std::fmt::Display for Query {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Percent-encodes what is not unreserved (RFC 3986, 2.3).
 fn escape(text: &str) -> String {
     text.bytes().fold(String::new(), |mut out, byte| {

@@ -33,8 +33,8 @@ pub(super) async fn run(
         involved["name"] == name && involved["namespace"] == namespace
     };
     let events: Vec<&Value> = items(&events["items"]).iter().filter(of_pod).collect();
-    if format == Format::Json {
-        println!("{}", serde_json::to_string_pretty(&json!({ "pod": pod, "events": events }))?);
+    if matches!(format, Format::Json | Format::Yaml) {
+        format.print(&json!({ "pod": pod, "events": events }))?;
     } else {
         print!("{}", describe(&pod, &events));
     }

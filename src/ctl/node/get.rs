@@ -26,12 +26,18 @@ pub(super) async fn run(
         Kind::Containers => containers(node, namespace, name).await?,
         Kind::Images => images(node, name).await?,
     };
-    if format == Format::Json {
+    if matches!(format, Format::Json | Format::Yaml) {
         let document = match (name, list.as_slice()) {
             (Some(_), [one]) => one.clone(),
             _ => json!({ "apiVersion": "v1", "kind": list_kind(kind), "items": list }),
         };
-        println!("{}", serde_json::to_string_pretty(&document)?);
+        format.print(&document)?;
+        return Ok(());
+    }
+    if format == Format::Name {
+        for object in &list {
+            println!("{}", identity(object).0);
+        }
         return Ok(());
     }
     if list.is_empty() {
