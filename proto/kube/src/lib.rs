@@ -4,6 +4,8 @@
 
 pub mod decode;
 pub mod field;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod gvk;
 pub mod name;
 pub mod object;

@@ -12,6 +12,7 @@ use serde_json::Value;
 use serde_saphyr::options::DuplicateKeyPolicy;
 
 pub use head::{Head, head};
+pub(crate) use scalar::{go_duration, nanoseconds};
 pub use scalar::{micro_time, time};
 
 use crate::schema::{TypeId, table};

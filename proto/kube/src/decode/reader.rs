@@ -7,7 +7,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::{Map, Number, Value};
 
 use super::{Decoded, Error, MOST, MOST_PROBLEMS, Strictness, scalar};
-use crate::schema::{Field, Presence, Shape, Table, Type, TypeId};
+use crate::schema::{Shape, Table, Type, TypeId};
 
 /// What all values of a body share.
 pub(super) struct Reader {
@@ -227,20 +227,13 @@ impl Node<'_> {
             seen |= 1 << at;
             let node = self.at(Expected::Shape(&field.shape));
             let value = reader.below(Step::Field(owner, field.name), || map.next_value_seed(node))?;
-            match stays(field, &value) {
+            match field.keeps(&value) {
                 true => members.insert(field.name.to_owned(), value),
                 false => members.remove(field.name),
             };
         }
-        for field in &owner.fields {
-            if field.presence != Presence::Pointer
-                && !members.contains_key(field.name)
-                && let Some(unset) = reader.table.unset(field)
-            {
-                self.count()?;
-                members.insert(field.name.to_owned(), unset);
-            }
-        }
+        let unset = reader.table.fill(owner, &mut members);
+        self.count(unset)?;
         Ok(Value::Object(members))
     }
 
@@ -267,31 +260,14 @@ impl Node<'_> {
         }
     }
 
-    fn count<E: serde::de::Error>(&self) -> Result<(), E> {
-        match self.reader.left.get().checked_sub(1) {
+    fn count<E: serde::de::Error>(&self, values: usize) -> Result<(), E> {
+        match self.reader.left.get().checked_sub(values) {
             Some(left) => {
                 self.reader.left.set(left);
                 Ok(())
             }
             None => self.reader.fail(Error::TooMany),
         }
-    }
-}
-
-/// Whether upstream would write the value.
-fn stays(field: &Field, value: &Value) -> bool {
-    match (field.presence, value) {
-        (_, Value::Null) => false,
-        (Presence::Pointer | Presence::Always, _) => true,
-        (Presence::Value, value) => match (&field.shape, value) {
-            (Shape::Object(_) | Shape::IntOrString | Shape::Quantity | Shape::Raw, _) => true,
-            (_, Value::Bool(on)) => *on,
-            (_, Value::Number(number)) => number.as_f64() != Some(0.0),
-            (_, Value::String(text)) => !text.is_empty(),
-            (_, Value::Array(items)) => !items.is_empty(),
-            (_, Value::Object(entries)) => !entries.is_empty(),
-            (_, Value::Null) => false,
-        },
     }
 }
 
@@ -319,7 +295,7 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 
     fn visit_unit<E: serde::de::Error>(self) -> Result<Value, E> {
-        self.count().map(|()| Value::Null)
+        self.count(1).map(|()| Value::Null)
     }
 
     fn visit_none<E: serde::de::Error>(self) -> Result<Value, E> {
@@ -331,7 +307,7 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 
     fn visit_bool<E: serde::de::Error>(self, on: bool) -> Result<Value, E> {
-        self.count()?;
+        self.count(1)?;
         match self.expected {
             Expected::Anything | Expected::Raw | Expected::Shape(Shape::Bool | Shape::Raw) => Ok(on.into()),
             Expected::Shape(Shape::IntOrString) => {
@@ -342,17 +318,17 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 
     fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Value, E> {
-        self.count()?;
+        self.count(1)?;
         self.number(&number.into())
     }
 
     fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Value, E> {
-        self.count()?;
+        self.count(1)?;
         self.number(&number.into())
     }
 
     fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Value, E> {
-        self.count()?;
+        self.count(1)?;
         match Number::from_f64(number) {
             Some(number) => self.number(&number),
             None => self.refuse("number"),
@@ -360,7 +336,7 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Value, E> {
-        self.count()?;
+        self.count(1)?;
         let Expected::Shape(shape) = self.expected else {
             return match self.expected {
                 Expected::Anything | Expected::Raw => Ok(text.into()),
@@ -380,13 +356,13 @@ impl<'de> Visitor<'de> for Node<'_> {
 
     fn visit_string<E: serde::de::Error>(self, text: String) -> Result<Value, E> {
         match self.expected {
-            Expected::Shape(Shape::String) => self.count().map(|()| Value::String(text)),
+            Expected::Shape(Shape::String) => self.count(1).map(|()| Value::String(text)),
             _ => self.visit_str(&text),
         }
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
-        self.count()?;
+        self.count(1)?;
         let item = match self.expected {
             Expected::Shape(Shape::List(item)) => Expected::Shape(item),
             Expected::Shape(Shape::Raw) | Expected::Raw => Expected::Raw,
@@ -403,7 +379,7 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Value, A::Error> {
-        self.count()?;
+        self.count(1)?;
         match self.expected {
             Expected::Object(id) => self.members(self.reader.table.of(id), map),
             Expected::Shape(Shape::Object(id)) => self.members(self.reader.table.of(*id), map),

@@ -164,8 +164,9 @@ impl Table {
     /// An object of a type in which nothing was set, as upstream writes it.
     #[must_use]
     pub fn empty(&self, id: TypeId) -> Map<String, Value> {
-        let fields = self.of(id).fields.iter();
-        fields.filter_map(|f| Some((f.name.to_owned(), self.unset(f)?))).collect()
+        let mut members = Map::new();
+        self.fill(self.of(id), &mut members);
+        members
     }
 
     /// What upstream writes for a field that is not set; `None` where it writes nothing (or null).
@@ -180,6 +181,20 @@ impl Table {
             (Presence::Always, Shape::Bytes) => None,
             (Presence::Always, shape) => Some(self.zero(shape)).filter(|zero| !zero.is_null()),
         }
+    }
+
+    /// Adds what upstream writes for fields that are not set; tells how many it added.
+    pub fn fill(&self, owner: &Type, members: &mut Map<String, Value>) -> usize {
+        let before = members.len();
+        for field in &owner.fields {
+            if field.presence != Presence::Pointer
+                && !members.contains_key(field.name)
+                && let Some(unset) = self.unset(field)
+            {
+                members.insert(field.name.to_owned(), unset);
+            }
+        }
+        members.len() - before
     }
 
     /// What stands for nothing in a list or a map.
@@ -200,6 +215,23 @@ impl Table {
     #[must_use]
     pub fn kind(&self, kind: &Gvk) -> Option<TypeId> {
         self.by_kind.get(kind).copied()
+    }
+}
+
+impl Field {
+    /// Whether upstream writes the field when it has this value.
+    #[must_use]
+    pub fn keeps(&self, value: &Value) -> bool {
+        match (self.presence, &self.shape, value) {
+            (_, _, Value::Null) => false,
+            (Presence::Pointer | Presence::Always, ..) => true,
+            (_, Shape::Object(_) | Shape::IntOrString | Shape::Quantity | Shape::Raw, _) => true,
+            (_, _, Value::Bool(on)) => *on,
+            (_, _, Value::Number(number)) => number.as_f64() != Some(0.0),
+            (_, _, Value::String(text)) => !text.is_empty(),
+            (_, _, Value::Array(items)) => !items.is_empty(),
+            (_, _, Value::Object(entries)) => !entries.is_empty(),
+        }
     }
 }
 
