@@ -73,6 +73,12 @@ impl Amount {
         Self { nanos: i128::from(units) * NANO }
     }
 
+    /// As a floating-point number of units, with its loss of precision.
+    #[must_use]
+    pub fn as_f64(self) -> f64 {
+        self.nanos as f64 / NANO as f64
+    }
+
     fn in_units_of(self, unit: i128) -> i64 {
         let whole = self.nanos.div_euclid(unit) + i128::from(self.nanos.rem_euclid(unit) != 0);
         i64::try_from(whole).unwrap_or(if whole < 0 { i64::MIN } else { i64::MAX })
