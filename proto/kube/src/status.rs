@@ -16,6 +16,8 @@ pub struct Status {
     pub message: String,
     /// `details`, without empty members.
     pub details: Value,
+    /// `metadata.continue`: where a list that has expired may go on; empty for most.
+    pub token: String,
 }
 
 /// Something wrong, as an error of a function that answers a request.
@@ -23,7 +25,7 @@ pub type Result<T> = std::result::Result<T, Status>;
 
 impl Status {
     fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: Value::Null }
+        Self { code, reason, message: message.into(), details: Value::Null, token: String::new() }
     }
 
     fn of(mut self, resource: GroupResource<'_>, name: &str) -> Self {
@@ -251,6 +253,13 @@ impl Status {
         self
     }
 
+    /// The same refusal of a list with the token by which it may go on, inconsistently.
+    #[must_use]
+    pub fn with_continue(mut self, token: String) -> Self {
+        self.token = token;
+        self
+    }
+
     /// The API object.
     #[must_use]
     pub fn to_json(&self) -> Value {
@@ -267,6 +276,9 @@ impl Status {
         }
         if !self.details.is_null() {
             object["details"] = self.details.clone();
+        }
+        if !self.token.is_empty() {
+            object["metadata"]["continue"] = self.token.as_str().into();
         }
         if self.code == 200 {
             object.as_object_mut().expect("made above").remove("code");
