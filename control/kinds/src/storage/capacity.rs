@@ -1,0 +1,57 @@
+//! `CSIStorageCapacity`: how much room a driver has for a class in a part of the cluster.
+
+use jiff::Timestamp;
+use proto_kube::field::Errors;
+use proto_kube::quantity::Amount;
+use proto_kube::{name, object};
+use serde_json::Value;
+
+use crate::check;
+use crate::column::{Column, NAME, text};
+use crate::{Kind, meta};
+
+pub(super) struct CsiStorageCapacity;
+
+impl Kind for CsiStorageCapacity {
+    fn validate(&self, object: &Value) -> Errors {
+        check::object(object, |object| {
+            meta::label_selector(&object.at("nodeTopology"));
+            object.at("storageClassName").all_invalid(name::subdomain(object.at("storageClassName").text()));
+            let capacity = object.at("capacity");
+            if capacity.quantity().is_some_and(|amount| amount < Amount::default()) {
+                capacity.invalid("must be greater than or equal to 0");
+            }
+        })
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value) -> Errors {
+        let mut errors = self.validate(new);
+        errors.extend(check::object(new, |new| {
+            new.at("nodeTopology").unchanged(old);
+            new.at("storageClassName").unchanged(old);
+        }));
+        errors
+    }
+
+    fn unconditional_update(&self) -> bool {
+        false
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        const COLUMNS: &[Column] = &[
+            NAME,
+            text("StorageClassName", "The class that the room is for."),
+            text("Capacity", "How much room there is."),
+        ];
+        COLUMNS
+    }
+
+    fn cells(&self, object: &Value, _now: Timestamp) -> Vec<Value> {
+        let capacity = match object::at(object, &["capacity"]) {
+            None => "<unset>".to_owned(),
+            Some(Value::String(text)) => text.clone(),
+            Some(number) => number.to_string(),
+        };
+        vec![object::name(object).into(), object::text(object, &["storageClassName"]).into(), capacity.into()]
+    }
+}

@@ -1,0 +1,97 @@
+//! `VolumeAttachment`: the wish that a volume is attached to a node.
+
+use jiff::Timestamp;
+use proto_kube::field::{Error, Errors};
+use proto_kube::{name, object};
+use serde_json::{Value, json};
+
+use crate::Kind;
+use crate::apps::workload;
+use crate::check::{self, Field};
+use crate::column::{AGE, Column, NAME, boolean, text};
+use crate::pod::volume::driver;
+
+const METADATA_BYTES: usize = 256 << 10;
+const MESSAGE_BYTES: usize = 1024;
+
+pub(super) struct VolumeAttachment;
+
+impl Kind for VolumeAttachment {
+    fn initial_status(&self) -> Option<Value> {
+        Some(json!({"attached": false}))
+    }
+
+    fn validate(&self, object: &Value) -> Errors {
+        check::object(object, |object| {
+            spec(&object.at("spec"));
+            status(&object.at("status"));
+        })
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value) -> Errors {
+        let mut errors = self.validate(new);
+        errors.extend(check::object(new, |new| new.at("spec").unchanged(old)));
+        errors
+    }
+
+    fn validate_status(&self, new: &Value, old: &Value) -> Errors {
+        self.validate_update(new, old)
+    }
+
+    fn unconditional_update(&self) -> bool {
+        false
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        const COLUMNS: &[Column] = &[
+            NAME,
+            Column { format: "name", ..text("Attacher", "The driver that attaches the volume.") },
+            text("PV", "The volume."),
+            text("Node", "The node."),
+            boolean("Attached", "Whether it is attached."),
+            AGE,
+        ];
+        COLUMNS
+    }
+
+    fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        let spec = |path: &[&str]| Value::from(object::text(&object["spec"], path));
+        let middle = vec![
+            spec(&["attacher"]),
+            spec(&["source", "persistentVolumeName"]),
+            spec(&["nodeName"]),
+            (object["status"]["attached"] == true).into(),
+        ];
+        workload::row(object, middle, now)
+    }
+}
+
+fn spec(spec: &Field<'_>) {
+    driver(&spec.at("attacher"));
+    let source = spec.at("source");
+    let (inline, volume) = (source.at("inlineVolumeSpec"), source.at("persistentVolumeName"));
+    let text = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
+    match (inline.is_set(), volume.is_set()) {
+        (false, false) => source.required(text),
+        (true, true) => source.forbidden(text),
+        (false, true) => {
+            volume.needs("must specify non empty persistentVolumeName");
+            volume.shaped(name::subdomain);
+        }
+        (true, false) => {}
+    }
+    spec.at("nodeName").all_invalid(name::subdomain(spec.at("nodeName").text()));
+}
+
+fn status(status: &Field<'_>) {
+    let metadata = status.at("attachmentMetadata");
+    if metadata.entries().map(|(key, value)| key.len() + value.text().len()).sum::<usize>() > METADATA_BYTES {
+        metadata.fault(Error::too_long(&metadata.path, METADATA_BYTES));
+    }
+    for error in ["attachError", "detachError"].map(|member| status.at(member)) {
+        if error.at("message").text().len() > MESSAGE_BYTES {
+            error.fault(Error::too_long(&error.at("message").path, METADATA_BYTES));
+        }
+        error.at("errorCode").between(0, i64::from(i32::MAX));
+    }
+}
