@@ -9,13 +9,15 @@ pub(crate) const PROGRAMS: [&str; 4] = ["cleat", "cleat-oci", "cleat-monitor", "
 
 /// Runs one benchmark.
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
-    let Some((&"pod", rest)) = arguments.split_first() else {
-        bail!("which benchmark? `cargo xtask bench pod`");
+    let (command, rest) = match arguments.split_first() {
+        Some((&"pod", rest)) => ("bench-pod", rest),
+        Some((&"control", rest)) => ("bench-control", rest),
+        _ => bail!("which benchmark? `cargo xtask bench pod`, `cargo xtask bench control`"),
     };
     build("release")?;
     let programs = cargo::programs("release")?;
     let mut bench = std::process::Command::new(programs.join("lab"));
-    cargo::run(bench.arg("bench-pod").arg("--programs").arg(&programs).args(rest))
+    cargo::run(bench.arg(command).arg("--programs").arg(&programs).args(rest))
 }
 
 /// Builds all programs in one cargo profile. Always the whole workspace: the features of a dependency are then the same

@@ -17,6 +17,7 @@ fn main() -> Result<()> {
         for step in &mut steps {
             let mut client = Command::new("sh");
             client.env_clear().env("PATH", &path).env("HOME", home.path()).env("KUBECONFIG", &kubeconfig);
+            client.current_dir(home.path());
             step.output = transcript::run(client, &step.command)?;
         }
         std::fs::write(&file, transcript::print(&steps)).context(file.clone())?;

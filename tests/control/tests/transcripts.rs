@@ -29,4 +29,4 @@ macro_rules! transcripts {
     ($($name:ident),* $(,)?) => { $(#[test] fn $name() { replay(stringify!($name)); })* };
 }
 
-transcripts!(basics);
+transcripts!(access, apply, basics, discovery, helm, limits, lists, patch, pods, services, workloads);

@@ -13,6 +13,7 @@ use lab::image::write_archive;
 const USAGE: &str = "\
 lab images DIR                                  write the demo's images into DIR as OCI archives
 lab bench-pod --programs DIR [--rounds N]       pod start beside Debian's containerd
+lab bench-control --programs DIR [--peer FILE]  the API server beside that of a kubeconfig, its store beside etcd
 ";
 
 fn main() -> ExitCode {
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     let done = match arguments[..] {
         ["images", folder] => images(Path::new(folder)),
         ["bench-pod", "--programs", programs, ref rest @ ..] => bench_pod(PathBuf::from(programs), rest),
+        ["bench-control", "--programs", programs, ref rest @ ..] => bench_control(Path::new(programs), rest),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);
@@ -55,4 +57,14 @@ fn bench_pod(programs: PathBuf, rest: &[&str]) -> Result<()> {
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(bench::run(&programs, rounds))
+}
+
+fn bench_control(programs: &Path, rest: &[&str]) -> Result<()> {
+    let peer = match rest {
+        [] => None,
+        ["--peer", kubeconfig] => Some(Path::new(kubeconfig)),
+        other => bail!("unknown arguments {other:?}\n{USAGE}"),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(bench::control::run(programs, peer))
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask bench pod`: a pod's life through raw CRI, ours and Debian's containerd with runc, each on a throw-away
 //! machine of its own, in turns, in one run. The table says what was measured, and the budget of the design.
 
+pub(crate) mod control;
 mod pod;
 mod server;
 mod table;
@@ -102,7 +103,7 @@ async fn measure(server: &Server, lives: Vec<Life>, cpu_ms_a_life: f64) -> Resul
 }
 
 fn print(ours: &Figures, peer: &Figures) {
-    let mut table = Table::new();
+    let mut table = Table::beside("containerd");
     for (name, of, budget) in Life::CALLS {
         let times = |figures: &Figures| figures.lives.iter().map(|life| millis(of(life))).collect::<Vec<_>>();
         let (ours, peer) = (times(ours), times(peer));

@@ -182,7 +182,7 @@ async fn connect(socket: &Path) -> Result<Channel> {
     Err(last.context("never tried")?).with_context(|| format!("{} does not answer", socket.display()))
 }
 
-fn pss(pid: u32) -> Option<u64> {
+pub(crate) fn pss(pid: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
     line.trim().trim_end_matches(" kB").parse().ok()

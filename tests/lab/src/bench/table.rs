@@ -20,12 +20,12 @@ pub(crate) struct Table {
 
 impl Table {
     /// With its header.
-    pub(crate) fn new() -> Table {
-        let header = format!("{:<34}{:>10}{:>12}{:>8}  budget", "", "cleat", "containerd", "ratio");
+    pub(crate) fn beside(peer: &str) -> Table {
+        let header = format!("{:<34}{:>10}{peer:>12}{:>8}  budget", "", "cleat", "ratio");
         Table { lines: vec![header] }
     }
 
-    /// A further row.
+    /// A further row; `NAN` where the peer was not measured.
     pub(crate) fn row(&mut self, name: &str, ours: f64, peer: f64, budget: Budget) {
         let verdict = |kept: bool| if kept { "kept" } else { "MISSED" };
         let budget = match budget {
@@ -33,7 +33,9 @@ impl Table {
             Budget::AtMost(most) => format!("<= {most} {}", verdict(ours <= most)),
             Budget::AtLeast(least) => format!(">= {least} {}", verdict(ours >= least)),
         };
-        self.lines.push(format!("{name:<34}{ours:>10.2}{peer:>12.2}{:>8.2}  {budget}", ours / peer));
+        let shown = |figure: f64| if figure.is_nan() { "-".to_owned() } else { format!("{figure:.2}") };
+        let (peer, ratio) = (shown(peer), shown(ours / peer));
+        self.lines.push(format!("{name:<34}{ours:>10.2}{peer:>12}{ratio:>8}  {budget}"));
     }
 
     /// To standard output.
