@@ -1,26 +1,129 @@
-//! The verbs.
+//! The verbs on objects: what a request below a served group and version does.
 
 use std::sync::Arc;
 
-use proto_kube::Status;
+use proto_kube::resource::{Resource, Storage};
+use proto_kube::status::{Result, Status};
 
-use crate::reply::{self, Request, Response};
+use crate::reply::{self, Body, Request, Response};
 use crate::server::{Context, Server};
+use call::Call;
 
-/// What the store keeps beside each object.
-pub struct Index;
+mod body;
+mod call;
+mod delete;
+mod index;
+mod list;
+mod negotiate;
+mod options;
+mod owners;
+mod patching;
+mod pods;
+mod render;
+mod scale;
+mod service;
+mod state;
+mod verbs;
+mod view;
+mod watch;
+mod write;
+mod yaml;
 
-impl store::Index for Index {
-    fn of(_key: &str, _value: &[u8]) -> Self {
-        Self
+pub use index::Index;
+pub use state::State;
+pub use view::Objects;
+
+/// An object as it is stored.
+pub type Entry = store::Entry<Index>;
+
+/// Answers a request below a served group and version.
+pub async fn handle(server: &Arc<Server>, ctx: Context, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let Some(target) = &ctx.info.target else { return reply::no_such_page() };
+    let call = match Call::new(server, &ctx, &parts.headers, target) {
+        Ok(call) => call,
+        Err(status) => return reply::status(&status),
+    };
+    let mut response = match answer(&call, body).await {
+        Ok(response) => response,
+        Err(status) => refuse(&call, &status),
+    };
+    call.add_warnings(&mut response);
+    response
+}
+
+/// A refusal in the form that the client asks for, or in JSON when there is no such form.
+fn refuse(call: &Call<'_>, status: &Status) -> Response {
+    let Ok(renderer) = call.renderer() else { return reply::status(status) };
+    let mut response = reply::status(status);
+    let media = renderer.form.media.name();
+    let body = reply::bytes(status.code, media, renderer.body(&status.to_json()));
+    let (parts, body) = body.into_parts();
+    *response.body_mut() = body;
+    if let Some(media) = parts.headers.get(http::header::CONTENT_TYPE) {
+        response.headers_mut().insert(http::header::CONTENT_TYPE, media.clone());
+    }
+    response
+}
+
+async fn answer(call: &Call<'_>, body: Body) -> Result<Response> {
+    if !is_placed(call) {
+        return Err(Status::no_route());
+    }
+    let verb = call.ctx.info.verb;
+    match call.subresource() {
+        "" => on_objects(call, verb, body).await,
+        name => {
+            let subresource = call.resource.subresource(name).ok_or_else(Status::no_route)?;
+            if !subresource.verbs.contains(&verb) {
+                return Err(Status::method_not_allowed(call.group_resource(), verb));
+            }
+            on_subresource(call, name, verb, body).await
+        }
     }
 }
 
-/// What the verbs keep between requests.
-#[derive(Default)]
-pub struct State {}
+/// Whether the path has a namespace where the resource has one, and a name where the verb needs one.
+fn is_placed(call: &Call<'_>) -> bool {
+    let (target, Resource { namespaced, plural, .. }) = (call.target, call.resource);
+    let named = !call.path_name().is_empty();
+    if *namespaced {
+        !named || !target.namespace.is_empty()
+    } else {
+        target.namespace.is_empty() || *plural == "namespaces"
+    }
+}
 
-/// Answers a request below a served group and version.
-pub async fn handle(_server: &Arc<Server>, _ctx: Context, _request: Request) -> Response {
-    reply::status(&Status::unavailable("the verbs are not there yet"))
+async fn on_objects(call: &Call<'_>, verb: &str, body: Body) -> Result<Response> {
+    let named = !call.path_name().is_empty();
+    let kept = matches!(call.resource.storage, Storage::Kept(_));
+    match verb {
+        "create" if !kept && !named => pods::answered(call, body).await,
+        _ if !kept => Err(Status::method_not_allowed(call.group_resource(), verb)),
+        "get" if named => verbs::get(call).await,
+        "list" if !named => list::list(call).await,
+        "watch" => watch::watch(call).await,
+        "create" if !named => verbs::create(call, body).await,
+        "update" if named => verbs::update(call, body).await,
+        "patch" if named => patching::patch(call, body).await,
+        "delete" if named => delete::one(call, body).await,
+        "deletecollection" if !named => delete::many(call, body).await,
+        _ => Err(Status::method_not_allowed(call.group_resource(), verb)),
+    }
+}
+
+async fn on_subresource(call: &Call<'_>, name: &str, verb: &str, body: Body) -> Result<Response> {
+    match (name, verb) {
+        ("scale", "get") => scale::get(call).await,
+        ("scale", "update") => scale::update(call, body).await,
+        ("scale", _) => scale::patch(call, body).await,
+        ("binding", _) => pods::bind(call, body).await,
+        ("eviction", _) => pods::evict(call, body).await,
+        ("token", _) => pods::token(call, body).await,
+        ("attach" | "exec" | "log" | "portforward" | "proxy", _) => pods::stream(call),
+        (_, "get") => verbs::get(call).await,
+        (_, "update") => verbs::update(call, body).await,
+        (_, "patch") => patching::patch(call, body).await,
+        _ => Err(Status::method_not_allowed(call.group_resource(), verb)),
+    }
 }
