@@ -28,7 +28,9 @@ fn members(table: &Table, kind: &Type, at: &Field<'_>) {
 
 fn member(table: &Table, field: &proto_kube::schema::Field, parent: &Field<'_>) {
     let at = parent.at(field.name);
-    if at.is_set() {
+    // The decoder writes a missing text that upstream always writes as an empty one.
+    let empty = field.required && field.shape == Shape::String && at.is_empty();
+    if at.is_set() && !empty {
         if !field.one_of.is_empty() && !at.is_empty() {
             at.maybe_one_of(&field.one_of);
         }
