@@ -79,12 +79,22 @@ pub(crate) async fn run(programs: &Path, peer: Option<&Path>) -> Result<()> {
     for (name, times) in rows {
         for percent in [50, 99] {
             let ours = rank(times(&ours), percent);
-            table.row(&format!("{name} p{percent}, ms"), ours, of(&|f| rank(times(f), percent)), Budget::None);
+            table.row(
+                &format!("{name} p{percent}, ms"),
+                ours,
+                of(&|f| rank(times(f), percent)),
+                Budget::None,
+            );
         }
     }
     table.print();
     let mut table = Table::beside("on etcd");
-    table.row(&format!("store alone, commits/s, {CLIENTS} clients"), stores.0, stores.1, Budget::AtLeast(2000.0));
+    table.row(
+        &format!("store alone, commits/s, {CLIENTS} clients"),
+        stores.0,
+        stores.1,
+        Budget::AtLeast(2000.0),
+    );
     table.print();
     Ok(())
 }
@@ -211,7 +221,9 @@ async fn delivery(config: &Config) -> Result<Vec<f64>> {
         });
         loop {
             match watch.next().await?.context("the watch ended")? {
-                WatchEvent::Added(object) if proto_kube::object::name(&object) == format!("c{number}") => break,
+                WatchEvent::Added(object) if proto_kube::object::name(&object) == format!("c{number}") => {
+                    break;
+                }
                 _ => {}
             }
         }
