@@ -22,7 +22,7 @@ mod apiregistration;
 mod apps;
 mod autoscaling;
 mod batch;
-mod certificates;
+pub mod certificates;
 mod coordination;
 pub mod core;
 mod discovery;
@@ -57,6 +57,16 @@ pub trait Kind: Sync {
 
     /// The status of a new object; `None` when the kind has none (what the client sent is dropped all the same).
     fn initial_status(&self) -> Option<Value> {
+        None
+    }
+
+    /// Whether a new object keeps the status that the client sent: a node's agent makes its node with one.
+    fn keeps_new_status(&self) -> bool {
+        false
+    }
+
+    /// What a client of the resource is warned of with every request, as `v1 Endpoints is deprecated in v1.33+; …`.
+    fn deprecation(&self) -> Option<&'static str> {
         None
     }
 
