@@ -2,6 +2,9 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=rpc.proto");
-    tonic_prost_build::configure().build_server(false).bytes(".").compile_fds(protox::compile(["rpc.proto"], ["."])?)?;
+    tonic_prost_build::configure()
+        .build_server(false)
+        .bytes(".")
+        .compile_fds(protox::compile(["rpc.proto"], ["."])?)?;
     Ok(())
 }

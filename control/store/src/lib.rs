@@ -9,6 +9,7 @@ mod backup;
 mod config;
 mod engine;
 mod entry;
+mod etcd;
 mod log;
 mod state;
 mod txn;
@@ -17,6 +18,7 @@ mod watch;
 use std::{path::Path, sync::Arc, time::Duration};
 
 use engine::{Clock, Engine};
+use etcd::Remote;
 use watch::Shared;
 
 pub use backup::{Backup, JUMP, restore, verify};
@@ -36,12 +38,6 @@ pub enum Error {
     /// The kernel gives no thread.
     #[error("starting the store's thread")]
     Thread(#[source] std::io::Error),
-    /// The backend is not built yet.
-    #[error("{what} is not supported")]
-    Unsupported {
-        /// What was asked for.
-        what: &'static str,
-    },
     /// etcd could not be reached, or did not answer.
     #[error("etcd at {endpoints} does not answer: {reason}")]
     Unavailable {
@@ -60,6 +56,7 @@ pub struct Store<I = ()> {
 
 enum Backend<I> {
     Embedded(Engine<I>),
+    Etcd(Remote<I>),
 }
 
 impl<I> Clone for Store<I> {
@@ -81,7 +78,10 @@ impl<I: Send + Sync + 'static> Store<I> {
                 let opened = blocking(move || log::open(&path, segment, retry)).await?;
                 (Some(opened.log), opened.state, opened.time)
             }
-            Place::Etcd(_) => return Err(Error::Unsupported { what: "etcd" }),
+            Place::Etcd(etcd) => {
+                let (remote, shared) = Remote::open(&etcd, history).await?;
+                return Ok(Store { shared, backend: Arc::new(Backend::Etcd(remote)) });
+            }
         };
         let clock = Clock::start(seen);
         state.trim(&history, clock.now());
@@ -108,14 +108,13 @@ impl<I: Send + Sync + 'static> Store<I> {
     pub async fn current(&self) -> Result<i64, Error> {
         match &*self.backend {
             Backend::Embedded(_) => Ok(self.revision()),
+            Backend::Etcd(remote) => remote.current().await,
         }
     }
 
     /// Waits until a revision is visible. `false` when the time is over before.
     pub async fn wait_for(&self, revision: i64, timeout: Duration) -> bool {
-        let mut published = self.shared.revision();
-        let reached = published.wait_for(|published| *published >= revision);
-        matches!(tokio::time::timeout(timeout, reached).await, Ok(Ok(_)))
+        self.shared.reach(revision, timeout).await
     }
 
     /// What a key holds.
@@ -147,6 +146,7 @@ impl<I: Send + Sync + 'static> Store<I> {
     pub async fn commit(&self, txn: Txn) -> Result<i64, CommitError<I>> {
         match &*self.backend {
             Backend::Embedded(engine) => engine.commit(txn).await,
+            Backend::Etcd(remote) => remote.commit(txn).await,
         }
     }
 
@@ -162,6 +162,7 @@ impl<I: Send + Sync + 'static> Store<I> {
     pub fn compact(&self, revision: i64) {
         match &*self.backend {
             Backend::Embedded(engine) => engine.compact(revision),
+            Backend::Etcd(_) => self.shared.compact(revision),
         }
     }
 
@@ -191,6 +192,7 @@ impl<I: Send + Sync + 'static> Store<I> {
         let backend = self.backend.clone();
         blocking(move || match &*backend {
             Backend::Embedded(engine) => engine.stop(),
+            Backend::Etcd(remote) => remote.close(),
         })
         .await;
     }

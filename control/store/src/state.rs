@@ -196,12 +196,7 @@ impl<I> State<I> {
     }
 
     /// What the keys that changed since a revision held at it.
-    fn undone(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        revision: i64,
-    ) -> Result<Undone<'_, I>, Compacted> {
+    fn undone(&self, prefix: &str, after: Option<&str>, revision: i64) -> Result<Undone<'_, I>, Compacted> {
         let mut past = BTreeMap::new();
         for event in self.since(revision)? {
             let key = event.key();
@@ -343,10 +338,10 @@ impl<'s, I> Pending<'s, I> {
     /// # Errors
     /// [`CommitError::Conflict`] or [`CommitError::Duplicate`]; nothing is added.
     pub fn decide(&mut self, txn: Txn, now: u64) -> Result<i64, CommitError<I>> {
-        for (at, write) in txn.writes.iter().enumerate() {
-            if txn.writes[..at].iter().any(|other| other.key == write.key) {
-                return Err(CommitError::Duplicate { key: write.key.clone() });
-            }
+        if let Some(key) = duplicate(&txn) {
+            return Err(CommitError::Duplicate { key: key.to_owned() });
+        }
+        for write in &txn.writes {
             let current = self.get(&write.key);
             let holds = match write.expect {
                 Expect::Any => true,
@@ -399,8 +394,14 @@ impl<'s, I> Pending<'s, I> {
     }
 }
 
+/// A key that stands twice in a transaction.
+pub(crate) fn duplicate(txn: &Txn) -> Option<&str> {
+    let key = |at: usize| txn.writes[at].key.as_str();
+    (1..txn.writes.len()).find(|at| (0..*at).any(|other| key(other) == key(*at))).map(key)
+}
+
 /// The bytes in an allocation of their own and of their size: what a request's buffer held beside them goes.
-fn exact(value: &[u8]) -> Bytes {
+pub(crate) fn exact(value: &[u8]) -> Bytes {
     Bytes::from(Box::<[u8]>::from(value))
 }
 

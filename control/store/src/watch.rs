@@ -9,6 +9,7 @@ use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
 };
 
 use tokio::sync::{Notify, watch};
@@ -66,9 +67,11 @@ impl<I> Shared<I> {
         self.inner.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The published revision, to read or to wait for.
-    pub(crate) fn revision(&self) -> watch::Receiver<i64> {
-        self.revision.subscribe()
+    /// Waits until a revision is published. `false` when the time is over before.
+    pub(crate) async fn reach(&self, revision: i64, timeout: Duration) -> bool {
+        let mut published = self.revision.subscribe();
+        let reached = published.wait_for(|published| *published >= revision);
+        matches!(tokio::time::timeout(timeout, reached).await, Ok(Ok(_)))
     }
 
     /// Makes durable events visible, moves the revision on to at least `revision`, and wakes who waits for them.

@@ -5,6 +5,11 @@ mod suite;
 use std::path::Path;
 
 use store::{Config, Place, Store};
+use suite::{
+    etcd::{Server, installed},
+    random::histories,
+};
+use tokio::runtime::Runtime;
 
 async fn open(place: Place) -> Store {
     Store::open(Config::new(place)).await.expect("opens")
@@ -32,4 +37,47 @@ async fn a_directory_keeps_the_contract() {
     assert_eq!((store.revision(), suite::dump(&store)), (revision, everything), "a restart changes nothing");
     suite::put(&store, "/registry/after/restart", "1").await;
     store.close().await;
+}
+
+#[tokio::test]
+async fn etcd_keeps_the_contract() {
+    if !installed() {
+        return;
+    }
+    let server = Server::start(&[]).await;
+    let store = server.store().await;
+    suite::contract(&store).await;
+    store.close().await;
+}
+
+#[test]
+fn random_histories_in_memory() {
+    let runtime = Runtime::new().expect("a runtime");
+    let store = runtime.block_on(open(Place::Memory));
+    histories(&runtime, &store, 300);
+}
+
+#[test]
+fn random_histories_in_a_directory() {
+    let runtime = Runtime::new().expect("a runtime");
+    let folder = tempfile::tempdir().expect("a directory");
+    let store = runtime.block_on(directory(folder.path()));
+    histories(&runtime, &store, 40);
+    let before = suite::dump(&store);
+    runtime.block_on(store.close());
+    let again = runtime.block_on(directory(folder.path()));
+    assert_eq!(suite::dump(&again), before);
+}
+
+#[test]
+fn random_histories_in_etcd() {
+    if !installed() {
+        return;
+    }
+    let runtime = Runtime::new().expect("a runtime");
+    let server = runtime.block_on(Server::start(&[]));
+    let store = runtime.block_on(server.store());
+    histories(&runtime, &store, 25);
+    let late = runtime.block_on(server.store());
+    assert_eq!(suite::dump(&late), suite::dump(&store));
 }
