@@ -1,0 +1,140 @@
+//! A process that is killed at each named point while it writes, and the next start on what it has left.
+
+mod suite;
+
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use store::{Config, History, Place, Store};
+
+/// The directory that a process started by these tests shall write to.
+const CHILD: &str = "STORE_CRASH_CHILD";
+
+const POINTS: [&str; 9] = [
+    "store-append-before",
+    "store-append-written",
+    "store-append-synced",
+    "store-segment-written",
+    "store-segment-named",
+    "store-snapshot-half",
+    "store-snapshot-written",
+    "store-snapshot-named",
+    "store-clear",
+];
+
+/// Small files and a short past, so that a second of writing passes every point.
+fn config(folder: &Path) -> Config {
+    let mut config = Config::new(Place::Directory(folder.to_owned()));
+    config.segment = 16 << 10;
+    config.history = History { age: Duration::from_secs(60), events: 20, bytes: 1 << 20 };
+    config
+}
+
+fn key(number: usize) -> String {
+    format!("/registry/crash/{}", number % 7)
+}
+
+fn value(number: usize) -> String {
+    format!("{number} {}", "x".repeat(number % 1500))
+}
+
+/// Not a test of its own: what the processes that the tests start do until they die.
+#[test]
+fn child() {
+    let Some(folder) = std::env::var_os(CHILD) else { return };
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let store: Store = Store::open(config(Path::new(&folder))).await.expect("opens");
+        for number in 0.. {
+            let revision = suite::put(&store, &key(number), &value(number)).await;
+            println!("\nacknowledged {number} {revision}");
+        }
+    });
+}
+
+/// Starts a process that writes, and answers the last write that it has acknowledged before it died.
+fn life(folder: &Path, point: Option<&str>, enough: usize) -> Option<(usize, i64)> {
+    let mut command = Command::new(std::env::current_exe().expect("this test"));
+    command.args(["--exact", "child", "--nocapture"]).env(CHILD, folder);
+    if let Some(point) = point {
+        command.env(linux::crash::VARIABLE, point);
+    }
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("starts");
+    let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut last = None;
+    for line in lines.map_while(Result::ok) {
+        let mut words = line.split(' ');
+        if words.next() == Some("acknowledged") {
+            let mut number = || words.next().and_then(|word| word.parse::<i64>().ok()).expect("a whole line");
+            let (write, revision) = (number(), number());
+            last = Some((usize::try_from(write).expect("not negative"), revision));
+            if point.is_none() && last.is_some_and(|(write, _)| write >= enough) {
+                child.kill().expect("our child");
+            }
+        }
+    }
+    let status = child.wait().expect("our child");
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9), "{point:?}: {status}");
+    last
+}
+
+fn check(folder: &Path, point: Option<&str>, last: Option<(usize, i64)>) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let store: Store =
+            Store::open(config(folder)).await.unwrap_or_else(|error| panic!("{point:?}: {error}"));
+        let writes = last.map_or(0, |(write, _)| write + 1);
+        if let Some((_, revision)) = last {
+            assert!(store.revision() >= revision, "{point:?}: {} of {revision}", store.revision());
+        }
+        // The write that was under way may have happened.
+        let happened = store.revision() > last.map_or(1, |(_, revision)| revision);
+        let total = writes + usize::from(happened);
+        for slot in 0..7.min(total) {
+            let number = (0..total).rev().find(|number| number % 7 == slot).expect("there were as many");
+            let entry = store.get(&key(slot)).unwrap_or_else(|| panic!("{point:?}: {} is lost", key(slot)));
+            assert_eq!(String::from_utf8_lossy(&entry.value), value(number), "{point:?}");
+        }
+        suite::put(&store, "/registry/crash/next", "1").await;
+        store.close().await;
+        let left = std::fs::read_dir(folder).expect("reads").flatten();
+        let temporary = left.filter(|entry| entry.path().extension().is_some_and(|end| end == "tmp")).count();
+        assert_eq!(temporary, 0, "{point:?}: the next start has cleared up");
+    });
+}
+
+#[test]
+fn what_was_acknowledged_outlives_a_kill_at_every_point() {
+    for point in POINTS {
+        let folder = tempfile::tempdir().expect("a directory");
+        let last = life(folder.path(), Some(point), 0);
+        check(folder.path(), Some(point), last);
+    }
+}
+
+#[test]
+fn what_was_acknowledged_outlives_a_kill_at_any_moment() {
+    for enough in [1, 40, 90, 133] {
+        let folder = tempfile::tempdir().expect("a directory");
+        let last = life(folder.path(), None, enough);
+        check(folder.path(), None, last);
+    }
+}
+
+#[test]
+fn one_process_at_a_time_holds_a_directory() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let first: Store = Store::open(config(folder.path())).await.expect("opens");
+        let second = Store::<()>::open(config(folder.path())).await;
+        let told = second.err().expect("it is held").to_string();
+        assert!(told.contains("in use by another process"), "{told}");
+        first.close().await;
+        Store::<()>::open(config(folder.path())).await.expect("it is free").close().await;
+    });
+}
