@@ -17,7 +17,7 @@ pub struct Config {
     /// Directory of all lasting state; `None` keeps everything in memory, for tests.
     pub data: Option<PathBuf>,
     /// etcd's endpoints and how to reach them; `None` for the embedded store.
-    pub etcd: Option<Etcd>,
+    pub etcd: Option<store::Etcd>,
     /// Where to listen; port 0 takes a free one.
     pub listen: Vec<SocketAddr>,
     /// The address that the `kubernetes` Service leads to.
@@ -26,27 +26,26 @@ pub struct Config {
     pub names: Vec<String>,
     /// The ranges of service addresses, the primary first.
     pub service_cidrs: Vec<IpNet>,
+    /// Where to write the administrator's kubeconfig, now and whenever its certificate is renewed.
+    pub kubeconfig: Option<PathBuf>,
+    /// The socket that takes orders to back up and restore.
+    pub socket: Option<PathBuf>,
     /// Where to write the audit log.
     pub audit_log: Option<PathBuf>,
     /// The issuer of service-account tokens, and their first audience.
     pub issuer: String,
     /// How long a request may take that is neither a watch nor a stream.
     pub request_timeout: Duration,
+    /// How many requests run at once.
+    pub seats: usize,
+    /// How many requests of each client wait when all seats are taken.
+    pub queue: usize,
+    /// How many connections are open at once; further ones wait to be accepted.
+    pub connections: usize,
     /// The largest body of a request, in bytes.
     pub body_limit: usize,
     /// The time.
     pub clock: Clock,
-}
-
-/// How to reach etcd.
-#[derive(Debug, Clone, Default)]
-pub struct Etcd {
-    /// As `https://127.0.0.1:2379`.
-    pub endpoints: Vec<String>,
-    /// PEM file of the authorities that etcd's certificate may be signed by.
-    pub ca: Option<PathBuf>,
-    /// PEM files of our certificate and its key.
-    pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 impl Config {
@@ -60,9 +59,14 @@ impl Config {
             advertise: IpAddr::V4(Ipv4Addr::LOCALHOST),
             names: Vec::new(),
             service_cidrs: vec![IpNet::new_assert(Ipv4Addr::new(10, 96, 0, 0).into(), 12)],
+            kubeconfig: None,
+            socket: None,
             audit_log: None,
             issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
             request_timeout: Duration::from_secs(60),
+            seats: 64,
+            queue: 128,
+            connections: 16_384,
             body_limit: 3 << 20,
             clock: Arc::new(Timestamp::now),
         }

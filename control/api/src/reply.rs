@@ -1,9 +1,9 @@
 //! The bodies of requests and answers, and the answers that every part of the server gives.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full};
 use proto_kube::Status;
 use serde_json::Value;
 
@@ -66,10 +66,15 @@ pub fn status(status: &Status) -> Response {
 ///
 /// # Errors
 /// 413 when it is larger, 400 when it breaks off.
-pub async fn read(body: Body, most: usize) -> Result<Bytes, Status> {
-    match Limited::new(body, most).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Status::too_large(most)),
-        Err(error) => Err(Status::bad_request(format!("reading the body: {error}"))),
+pub async fn read(mut body: Body, most: usize) -> Result<Bytes, Status> {
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Status::bad_request(format!("reading the body: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.len() + data.len() > most {
+            return Err(Status::too_large(most));
+        }
+        bytes.extend_from_slice(&data);
     }
+    Ok(bytes.freeze())
 }

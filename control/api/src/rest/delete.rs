@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use admission::Operation;
+use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use kinds::deletion::{self, Deletion};
 use proto_kube::status::{Result, Status};
@@ -168,16 +169,18 @@ pub(crate) async fn many(call: &Call<'_>, body: Body) -> Result<Response> {
     let scope = Scope::of(call, &selection)?;
     let found = list::select(&call.server.store, &scope, &selection).await?;
     let entries: Vec<Arc<Entry>> = found.entries.clone();
-    let deletions = entries.iter().map(|entry| {
+    // Boxed and collected: the compiler does not see that a stream of borrowing futures may move between threads.
+    let deletions = entries.iter().map(|entry| -> BoxFuture<'_, Result<()>> {
         let (options, index) = (&options, entry.index());
-        async move {
+        Box::pin(async move {
             let call = call.within(&index.namespace);
             match delete(&call, &index.name, options).await {
                 Err(status) if status.code != 404 => Err(status),
                 _ => Ok(()),
             }
-        }
+        })
     });
+    let deletions: Vec<_> = deletions.collect();
     stream::iter(deletions).buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await?;
     if found.entries.is_empty() && renderer.streams() {
         return Ok(reply::bytes(200, renderer.form.media.name(), renderer.list(&found.page, &[])));

@@ -1,0 +1,155 @@
+//! What a cluster begins with, and the few objects that must always be there. The loop here does the work of upstream's
+//! controllers for exactly those: `default` service accounts, `kube-root-ca.crt`, the `kubernetes` Service's address,
+//! and the signing of approved certificate requests.
+
+mod keep;
+mod objects;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use proto_kube::{Resource, object};
+use serde_json::Value;
+use store::{CommitError, Txn, Write};
+
+pub use keep::keep;
+
+use crate::random;
+use crate::server::Server;
+use crate::stored;
+
+/// So many writes go into one transaction: etcd takes no more than 128.
+const CHUNK: usize = 100;
+/// How often a write is tried again that another server's has crossed.
+const TRIES: usize = 5;
+
+/// An object that is to be there.
+pub(crate) struct Wanted {
+    pub(crate) resource: &'static Resource,
+    pub(crate) object: Value,
+    pub(crate) rule: Rule,
+}
+
+/// What is done when the object is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rule {
+    /// Nothing: it is the users' from now on.
+    Once,
+    /// What `authz` says of bootstrap roles and bindings.
+    Policy,
+    /// Its content is set again.
+    Always,
+}
+
+/// The first address of a range that a Service can have.
+#[must_use]
+pub fn first_address(range: &IpNet) -> Option<IpAddr> {
+    Some(match range.network() {
+        IpAddr::V4(ip) => IpAddr::V4((u32::from(ip).checked_add(1)?).into()),
+        IpAddr::V6(ip) => IpAddr::V6((u128::from(ip).checked_add(1)?).into()),
+    })
+}
+
+/// Writes what is missing of what a cluster begins with.
+///
+/// # Errors
+/// Why it could not be written.
+pub async fn write(server: &Arc<Server>) -> Result<(), String> {
+    ensure(server, &objects::all(server)).await
+}
+
+/// Lets the `kubernetes` Service lead to where this server really listens.
+///
+/// # Errors
+/// Why it could not be written.
+pub async fn publish_address(server: &Arc<Server>) -> Result<(), String> {
+    ensure(server, &objects::address(server)).await
+}
+
+/// Tells everybody of new authorities.
+///
+/// # Errors
+/// Why it could not be written.
+pub async fn publish_authorities(server: &Server) -> Result<(), String> {
+    let page =
+        server.store.range("/registry/namespaces/", store::Range::default()).map_err(|e| e.to_string())?;
+    let mut wanted: Vec<Wanted> = objects::authorities(server).into_iter().collect();
+    for entry in &page.entries {
+        if let Ok(namespace) = serde_json::from_slice::<Value>(&entry.value)
+            && !object::is_terminating(&namespace)
+        {
+            wanted.extend(objects::of_namespace(server, object::name(&namespace)));
+        }
+    }
+    ensure(server, &wanted).await
+}
+
+/// Writes what is missing or not as wanted; nothing when all is there.
+pub(crate) async fn ensure(server: &Server, wanted: &[Wanted]) -> Result<(), String> {
+    for chunk in wanted.chunks(CHUNK) {
+        let mut tries = 0;
+        loop {
+            let writes: Vec<Write> = chunk.iter().filter_map(|w| change(server, w, server.now())).collect();
+            if writes.is_empty() {
+                break;
+            }
+            match server.store.commit(Txn { writes }).await {
+                Ok(_) => break,
+                Err(CommitError::Conflict { .. }) if tries < TRIES => tries += 1,
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The write that makes an object as wanted, if one is needed.
+fn change(server: &Server, wanted: &Wanted, now: Timestamp) -> Option<Write> {
+    let Wanted { resource, object, rule } = wanted;
+    let key = resource.key(object::namespace(object), object::name(object))?;
+    let Some(entry) = server.store.get(&key) else {
+        return Some(Write::create(key, stored::encode(&new(object, now))));
+    };
+    let existing: Value = serde_json::from_slice(&entry.value).ok()?;
+    let changed = match rule {
+        Rule::Once => None,
+        Rule::Policy => authz::bootstrap::reconcile(Some(&existing), object),
+        Rule::Always => overlay(&existing, object),
+    }?;
+    Some(Write::update(key, stored::encode(&changed), entry.mod_revision))
+}
+
+/// A new object, with what every object gets at its birth.
+fn new(object: &Value, now: Timestamp) -> Value {
+    let mut object = object.clone();
+    let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+    let metadata = object::metadata(&mut object);
+    metadata.insert("uid".to_owned(), random::uid().into());
+    metadata.insert("creationTimestamp".to_owned(), now.to_string().into());
+    object
+}
+
+/// `existing` with every member that `wanted` has outside of its metadata; `None` when they are so already.
+fn overlay(existing: &Value, wanted: &Value) -> Option<Value> {
+    let mut changed = existing.clone();
+    for (key, value) in wanted.as_object()?.iter().filter(|(key, _)| *key != "metadata") {
+        changed[key] = value.clone();
+    }
+    (changed != *existing).then_some(changed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_address_is_behind_the_network() {
+        let first = |text: &str| first_address(&text.parse().unwrap()).unwrap().to_string();
+        assert_eq!(
+            (first("10.96.0.0/12").as_str(), first("fd00:1::/112").as_str()),
+            ("10.96.0.1", "fd00:1::1")
+        );
+    }
+}

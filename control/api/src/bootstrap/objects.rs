@@ -1,0 +1,180 @@
+//! The objects, as upstream's API server and its controllers write them.
+
+use std::net::IpAddr;
+
+use proto_kube::{GroupResource, Resource, object, resource};
+use serde_json::{Value, json};
+
+use super::{Rule, Wanted, first_address};
+use crate::server::Server;
+
+/// The namespaces that cannot be missing.
+const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
+
+/// Of a kind that is served.
+fn wanted(group: &str, plural: &str, rule: Rule, mut object: Value) -> Option<Wanted> {
+    let resource: &'static Resource = resource::preferred(GroupResource { group, resource: plural })?;
+    object["apiVersion"] = resource.api_version().into();
+    object["kind"] = resource.kind.into();
+    Some(Wanted { resource, object, rule })
+}
+
+/// Everything.
+pub(crate) fn all(server: &Server) -> Vec<Wanted> {
+    let mut all: Vec<Wanted> = NAMESPACES.into_iter().filter_map(namespace).collect();
+    for (resource, object) in authz::bootstrap::objects() {
+        all.extend(wanted(resource.group, resource.resource, Rule::Policy, object));
+    }
+    for (name, value, what) in [
+        (
+            "system-cluster-critical",
+            2_000_000_000_i64,
+            "critical to the cluster: they may move to another node",
+        ),
+        ("system-node-critical", 2_000_001_000, "critical to their node: they must not move"),
+    ] {
+        let object = json!({
+            "metadata": {"name": name}, "value": value, "description": format!("For system pods that are {what}."),
+            "preemptionPolicy": "PreemptLowerPriority",
+        });
+        all.extend(wanted("scheduling.k8s.io", "priorityclasses", Rule::Once, object));
+    }
+    all.extend(cidr(server));
+    all.extend(service(server));
+    all.extend(address(server));
+    for namespace in NAMESPACES {
+        all.extend(of_namespace(server, namespace));
+    }
+    all.extend(authorities(server));
+    all
+}
+
+fn namespace(name: &str) -> Option<Wanted> {
+    let object = json!({
+        "metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}},
+        "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"},
+    });
+    wanted("", "namespaces", Rule::Once, object)
+}
+
+/// What every namespace has: the authorities that its pods trust, and the account that they use.
+pub(crate) fn of_namespace(server: &Server, namespace: &str) -> Vec<Wanted> {
+    let trust = json!({
+        "metadata": {
+            "name": "kube-root-ca.crt", "namespace": namespace,
+            "annotations": {"kubernetes.io/description":
+                "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes clusters."},
+        },
+        "data": {"ca.crt": server.pki.bundle()},
+    });
+    let account = json!({"metadata": {"name": "default", "namespace": namespace}});
+    [wanted("", "configmaps", Rule::Always, trust), wanted("", "serviceaccounts", Rule::Once, account)]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// The authorities by which extension servers check clients.
+pub(crate) fn authorities(server: &Server) -> Option<Wanted> {
+    let object = json!({
+        "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
+        "data": {"client-ca-file": server.pki.bundle()},
+    });
+    wanted("", "configmaps", Rule::Always, object)
+}
+
+fn cidr(server: &Server) -> Option<Wanted> {
+    let cidrs: Vec<String> = server.config.service_cidrs.iter().map(ToString::to_string).collect();
+    let now = jiff::Timestamp::from_second(server.now().as_second()).ok()?.to_string();
+    let object = json!({
+        "metadata": {"name": "kubernetes", "finalizers": ["networking.k8s.io/service-cidr-finalizer"]},
+        "spec": {"cidrs": cidrs},
+        "status": {"conditions": [{"type": "Ready", "status": "True", "reason": "", "lastTransitionTime": now,
+            "message": "Kubernetes default Service CIDR is ready"}]},
+    });
+    wanted("networking.k8s.io", "servicecidrs", Rule::Once, object)
+}
+
+/// The `kubernetes` Service and the record of its address.
+fn service(server: &Server) -> Vec<Wanted> {
+    let Some(ip) = server.config.service_cidrs.first().and_then(first_address) else { return Vec::new() };
+    let service = json!({
+        "metadata": {"name": "kubernetes", "namespace": "default",
+            "labels": {"component": "apiserver", "provider": "kubernetes"}},
+        "spec": {
+            "clusterIP": ip.to_string(), "clusterIPs": [ip.to_string()], "internalTrafficPolicy": "Cluster",
+            "ipFamilies": [family(ip)], "ipFamilyPolicy": "SingleStack", "sessionAffinity": "None", "type": "ClusterIP",
+            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port(server)}],
+        },
+        "status": {"loadBalancer": {}},
+    });
+    let record = json!({
+        "metadata": {"name": canonical(ip), "labels": {"ipaddress.kubernetes.io/ip-family": family(ip),
+            "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"}},
+        "spec": {"parentRef": {"group": "", "resource": "services", "namespace": "default", "name": "kubernetes"}},
+    });
+    let both = [
+        wanted("", "services", Rule::Once, service),
+        wanted("networking.k8s.io", "ipaddresses", Rule::Once, record),
+    ];
+    both.into_iter().flatten().collect()
+}
+
+/// Where the `kubernetes` Service leads: to this server, and with etcd to those beside it that are recorded already.
+pub(crate) fn address(server: &Server) -> Vec<Wanted> {
+    let (ip, port) = (server.config.advertise, port(server));
+    let mut addresses = vec![ip.to_string()];
+    if server.config.etcd.is_some() {
+        addresses.extend(recorded(server));
+        addresses.sort();
+        addresses.dedup();
+    }
+    let ports = json!([{"name": "https", "port": port, "protocol": "TCP"}]);
+    let ready = |address: &String| json!({"addresses": [address], "conditions": {"ready": true}});
+    let slice = json!({
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "addressType": family(ip), "ports": ports, "endpoints": addresses.iter().map(ready).collect::<Vec<_>>(),
+    });
+    let each: Vec<Value> = addresses.iter().map(|address| json!({"ip": address})).collect();
+    let endpoints = json!({
+        "metadata": {"name": "kubernetes", "namespace": "default",
+            "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+        "subsets": [{"addresses": each, "ports": ports}],
+    });
+    let both = [
+        wanted("discovery.k8s.io", "endpointslices", Rule::Always, slice),
+        wanted("", "endpoints", Rule::Always, endpoints),
+    ];
+    both.into_iter().flatten().collect()
+}
+
+fn recorded(server: &Server) -> Vec<String> {
+    let resource =
+        resource::preferred(GroupResource { group: "discovery.k8s.io", resource: "endpointslices" });
+    let key = resource.and_then(|r| r.key("default", "kubernetes"));
+    let entry = key.and_then(|key| server.store.get(&key));
+    let slice: Value = entry.and_then(|e| serde_json::from_slice(&e.value).ok()).unwrap_or_default();
+    let endpoints = object::items(&slice, &["endpoints"]);
+    let addresses = endpoints.flat_map(|e| object::items(e, &["addresses"]).filter_map(Value::as_str));
+    addresses.map(str::to_owned).collect()
+}
+
+/// The port that is really listened on, or is going to be.
+fn port(server: &Server) -> u16 {
+    match server.port() {
+        0 => server.config.listen.first().map_or(6443, std::net::SocketAddr::port),
+        port => port,
+    }
+}
+
+fn family(ip: IpAddr) -> &'static str {
+    if ip.is_ipv4() { "IPv4" } else { "IPv6" }
+}
+
+/// An address as a name: colons are no part of one.
+fn canonical(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => ip.segments().map(|s| format!("{s:04x}")).join("-"),
+    }
+}

@@ -1,0 +1,136 @@
+//! Documents that change only with the program: made once, told apart by their digest, sent small.
+
+use std::io::Write as _;
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::HeaderMap;
+use http::header::{
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, VARY,
+};
+use serde_json::Value;
+use sha2::{Digest, Sha512};
+
+use crate::authn::hex;
+use crate::reply::{self, Response};
+
+/// From this size on a body is compressed for who accepts that, as upstream does it.
+pub const WORTHWHILE: usize = 128 << 10;
+
+/// A document.
+#[derive(Debug)]
+pub struct Document {
+    media: &'static str,
+    body: Bytes,
+    digest: String,
+    small: OnceLock<Bytes>,
+}
+
+impl Document {
+    /// A document of a media type.
+    #[must_use]
+    pub fn new(media: &'static str, body: impl Into<Bytes>) -> Self {
+        let body = body.into();
+        let digest = hex(&Sha512::digest(&body)).to_uppercase();
+        Self { media, body, digest, small: OnceLock::new() }
+    }
+
+    /// A document in JSON.
+    #[must_use]
+    pub fn json(media: &'static str, value: &Value) -> Self {
+        Self::new(media, value.to_string())
+    }
+
+    /// What tells this document from every other.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// The answer to one who asks with these headers: nothing when he has the document already, small when he accepts
+    /// that. Caches may keep it as `caching` says, and must tell apart requests by the headers `vary`.
+    #[must_use]
+    pub fn answer(&self, headers: &HeaderMap, caching: &'static str, vary: &'static str) -> Response {
+        let tag = format!("\"{}\"", self.digest);
+        let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|v| v.to_str().ok());
+        let known = known.flat_map(|v| v.split(',')).map(str::trim).any(|v| v == tag || v == "*");
+        let mut response = if known {
+            let mut response = Response::new(reply::full(Bytes::new()));
+            *response.status_mut() = http::StatusCode::NOT_MODIFIED;
+            response
+        } else if self.body.len() >= WORTHWHILE && accepts_gzip(headers) {
+            let body = self.small.get_or_init(|| compress(&self.body)).clone();
+            let mut response = reply::bytes(200, self.media, body);
+            response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            response
+        } else {
+            reply::bytes(200, self.media, self.body.clone())
+        };
+        let mut set = |name: HeaderName, value: Option<HeaderValue>| {
+            if let Some(value) = value {
+                response.headers_mut().insert(name, value);
+            }
+        };
+        set(ETAG, HeaderValue::from_str(&tag).ok());
+        set(CACHE_CONTROL, Some(HeaderValue::from_static(caching)));
+        set(VARY, Some(HeaderValue::from_static(vary)));
+        response
+    }
+}
+
+/// Whether a client takes gzip.
+#[must_use]
+pub fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|v| v.to_str().ok());
+    values.flat_map(|v| v.split(',')).any(|coding| {
+        let mut parts = coding.split(';').map(str::trim);
+        let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+        let refused = parts
+            .any(|p| p.replace(' ', "").strip_prefix("q=").and_then(|q| q.parse().ok()) == Some(0.0_f32));
+        named && !refused
+    })
+}
+
+/// Quick rather than smallest, as upstream's.
+#[must_use]
+pub fn compress(body: &[u8]) -> Bytes {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
+    encoder.write_all(body).and_then(|()| encoder.finish()).expect("writing to memory cannot fail").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap())).collect()
+    }
+
+    #[test]
+    fn a_known_document_is_not_sent_again() {
+        let document = Document::json("application/json", &serde_json::json!({"a": 1}));
+        let tag = format!("\"{}\"", document.digest());
+        let ask = |value: &str| document.answer(&headers(&[(IF_NONE_MATCH, value)]), "public", "Accept");
+        assert_eq!(ask(&tag).status(), 304);
+        assert_eq!(ask(&format!("\"x\", {tag}")).status(), 304);
+        let new = ask("\"x\"");
+        assert_eq!(
+            (new.status().as_u16(), &new.headers()[ETAG], &new.headers()[VARY]),
+            (200, &*tag, &"Accept".parse().unwrap())
+        );
+    }
+
+    #[test]
+    fn large_bodies_are_compressed_for_who_takes_that() {
+        let large = Document::new("text/plain", vec![b'a'; WORTHWHILE]);
+        let coding = |document: &Document, accept: &str| {
+            let response = document.answer(&headers(&[(ACCEPT_ENCODING, accept)]), "public", "");
+            response.headers().contains_key(CONTENT_ENCODING)
+        };
+        assert!(coding(&large, "gzip") && coding(&large, "deflate, GZIP;q=0.5"));
+        assert!(!coding(&large, "gzip;q=0") && !coding(&large, "deflate"));
+        assert!(!coding(&Document::new("text/plain", "a"), "gzip"));
+    }
+}

@@ -1,0 +1,171 @@
+//! What is answered outside of the resources: discovery, OpenAPI, health, version, figures, public keys.
+
+use std::sync::{Arc, LazyLock};
+
+use http::HeaderMap;
+use http::header::ACCEPT;
+use proto_kube::{Status, User};
+use serde_json::{Value, json};
+
+use crate::cached::Document;
+use crate::discovery;
+use crate::health;
+use crate::info::RequestInfo;
+use crate::metrics::Gauge;
+use crate::query::Query;
+use crate::reply::{self, Response};
+use crate::server::Server;
+
+/// The level of the API that is served.
+pub const VERSION: (&str, &str) = ("1", "37");
+
+/// Documents that are made once, each when it is first asked for.
+#[derive(Default)]
+pub struct Documents {
+    openapi: crate::openapi::Documents,
+}
+
+static CORE: LazyLock<Document> =
+    LazyLock::new(|| Document::json(discovery::AGGREGATED, &discovery::aggregated_core()));
+static GROUPS: LazyLock<Document> =
+    LazyLock::new(|| Document::json(discovery::AGGREGATED, &discovery::aggregated_groups()));
+static OLD_GROUPS: LazyLock<Document> =
+    LazyLock::new(|| Document::json("application/json", &discovery::group_list()));
+
+/// Whether a path may be seen by those who prove no identity.
+#[must_use]
+pub fn is_public(path: &str) -> bool {
+    let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+    matches!(first, "healthz" | "livez" | "readyz") || path == "/version" || path == "/version/"
+}
+
+/// Answers a request that is about no resource.
+pub fn answer(
+    server: &Arc<Server>,
+    user: &User,
+    info: &RequestInfo,
+    query: &Query,
+    headers: &HeaderMap,
+) -> Response {
+    let path = info.path.trim_end_matches('/');
+    let parts: Vec<&str> = path.split('/').skip(1).collect();
+    if info.verb != "get" && info.verb != "head" {
+        return reply::status(&not_allowed());
+    }
+    let found = |document: Option<Value>| document.map_or_else(reply::no_such_page, |d| reply::json(200, &d));
+    match parts.as_slice() {
+        [] => index(server, user),
+        ["api"] if aggregated(headers) => CORE.answer(headers, "public", "Accept"),
+        ["apis"] if aggregated(headers) => GROUPS.answer(headers, "public", "Accept"),
+        ["api"] => reply::json(200, &discovery::core_versions(&address(server))),
+        ["apis"] => OLD_GROUPS.answer(headers, "public", "Accept"),
+        ["api", version] => found(discovery::resource_list("", version)),
+        ["apis", group] => found(discovery::group(group)),
+        ["apis", group, version] => found(discovery::resource_list(group, version)),
+        ["version"] => reply::json(200, &version()),
+        ["metrics"] => reply::bytes(200, "text/plain; version=0.0.4; charset=utf-8", figures(server)),
+        [path @ ("healthz" | "livez" | "readyz"), one @ ..] => {
+            let one = (!one.is_empty()).then(|| one.join("/"));
+            health::answer(path, one.as_deref(), &health::checks(server, path), query)
+        }
+        ["openapi", rest @ ..] => server.documents.openapi.answer(rest, headers),
+        [".well-known", "openid-configuration"] => {
+            let issuer = &server.config.issuer;
+            let keys = format!("https://{}/openid/v1/jwks", address(server));
+            public(&pki::token::discovery(issuer, &keys), "application/json")
+        }
+        ["openid", "v1", "jwks"] => public(&server.pki.jwks(), "application/jwk-set+json"),
+        _ => reply::no_such_page(),
+    }
+}
+
+fn not_allowed() -> Status {
+    let none = proto_kube::GroupResource { group: "", resource: "" };
+    Status {
+        message: "the server does not allow this method on the requested resource".to_owned(),
+        ..Status::method_not_allowed(none, "")
+    }
+}
+
+fn aggregated(headers: &HeaderMap) -> bool {
+    let accept = headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok()).collect::<Vec<_>>().join(",");
+    discovery::wants_aggregated(&accept)
+}
+
+fn public(value: &Value, media: &str) -> Response {
+    let mut response = reply::bytes(200, media, value.to_string());
+    let caching = http::HeaderValue::from_static("public, max-age=3600");
+    response.headers_mut().insert(http::header::CACHE_CONTROL, caching);
+    response
+}
+
+/// Where clients reach this server.
+fn address(server: &Server) -> String {
+    let port = server.port();
+    match server.config.advertise {
+        std::net::IpAddr::V4(ip) => format!("{ip}:{port}"),
+        std::net::IpAddr::V6(ip) => format!("[{ip}]:{port}"),
+    }
+}
+
+/// The paths that `user` may see.
+fn index(server: &Server, user: &User) -> Response {
+    let may = |path: &String| {
+        let asked = authz::Attributes { verb: "get", path: Some(path), ..authz::Attributes::default() };
+        server.authority.decide(&server.store, user, &asked).is_allowed()
+    };
+    reply::json(200, &json!({"paths": discovery::paths().into_iter().filter(may).collect::<Vec<_>>()}))
+}
+
+/// The document at `/version`.
+#[must_use]
+pub fn version() -> Value {
+    let (major, minor) = VERSION;
+    let own = env!("CARGO_PKG_VERSION");
+    json!({
+        "major": major, "minor": minor, "gitVersion": format!("v{major}.{minor}.0+cleat-{own}"),
+        "emulationMajor": major, "emulationMinor": minor,
+        "minCompatibilityMajor": major, "minCompatibilityMinor": "36",
+        "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "", "compiler": "rustc", "platform": platform(),
+    })
+}
+
+fn platform() -> String {
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    format!("{}/{architecture}", std::env::consts::OS)
+}
+
+fn figures(server: &Server) -> String {
+    let waiting = i64::try_from(server.gate.waiting()).unwrap_or(i64::MAX);
+    let gauge = |name, help, value| Gauge { name, help, value };
+    let mut gauges = vec![
+        gauge("apiserver_storage_revision", "The revision of the last change.", server.store.revision()),
+        gauge(
+            "apiserver_storage_compacted_revision",
+            "The oldest revision that can be read.",
+            server.store.compacted(),
+        ),
+        gauge("apiserver_flowcontrol_current_inqueue_requests", "Requests that wait for a seat.", waiting),
+        gauge(
+            "apiserver_storage_writable",
+            "Whether the store takes writes.",
+            i64::from(server.store.trouble().is_none()),
+        ),
+    ];
+    if let Some(bytes) = resident() {
+        gauges.push(gauge("process_resident_memory_bytes", "Memory in use.", bytes));
+    }
+    server.metrics.text(&gauges)
+}
+
+/// The memory that the process holds.
+fn resident() -> Option<i64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<i64>().ok().map(|kilobytes| kilobytes * 1024)
+}
