@@ -47,6 +47,7 @@ pub fn delete(kind: &dyn Kind, object: &mut Value, options: &Value, now: Timesta
     }
     if !object::is_terminating(object) {
         mark(object, left, now);
+        bump(object);
         kind.terminate(object);
     }
     if *object == before { Deletion::Unchanged } else { Deletion::Waits }

@@ -1,9 +1,16 @@
 //! `PersistentVolumeClaim`.
 
-use proto_kube::name;
+use jiff::Timestamp;
+use proto_kube::field::{Error, Errors, Path};
+use proto_kube::quantity::Quantity;
+use proto_kube::{name, object};
+use serde_json::{Value, json};
 
-use crate::check::Field;
-use crate::meta;
+use super::volume;
+use crate::check::{self, Field};
+use crate::column::{self, AGE, NAME, text, wide};
+use crate::pod::default;
+use crate::{Column, Kind, meta};
 
 /// The ways in which a volume can be mounted.
 pub(crate) const MODES: &[&str] = &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
@@ -65,4 +72,160 @@ fn data_source(source: &Field<'_>) {
     }
     group.shaped(name::subdomain);
     source.at("namespace").shaped(name::label);
+}
+
+pub(super) struct PersistentVolumeClaim;
+
+const COLUMNS: &[Column] = &[
+    NAME,
+    text("Status", "Whether the claim has a volume."),
+    text("Volume", "The volume that the claim has."),
+    text("Capacity", "How much the volume holds."),
+    text("Access Modes", "In which ways the volume can be mounted."),
+    text("StorageClass", "The class of the claim."),
+    text("VolumeAttributesClass", "The class of the volume's attributes."),
+    AGE,
+    wide(text("VolumeMode", "Whether the volume is a file system or a block device.")),
+];
+
+impl Kind for PersistentVolumeClaim {
+    fn default(&self, claim: &mut Value) {
+        default::within(claim, "spec", |spec| default::text(spec, "volumeMode", "Filesystem"));
+        object::default(claim, "status", json!({}));
+        default::text(&mut claim["status"], "phase", "Pending");
+    }
+
+    fn initial_status(&self) -> Option<Value> {
+        Some(json!({"phase": "Pending"}))
+    }
+
+    fn prepare_create(&self, claim: &mut Value) {
+        sources(claim);
+    }
+
+    fn prepare_update(&self, new: &mut Value, _old: &Value) {
+        sources(new);
+    }
+
+    fn validate(&self, claim: &Value) -> Errors {
+        check::object(claim, |claim| spec(&claim.at("spec")))
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value) -> Errors {
+        let mut errors = self.validate(new);
+        errors.extend(check::object(new, |claim| changes(&claim, old)));
+        errors
+    }
+
+    fn validate_status(&self, new: &Value, _old: &Value) -> Errors {
+        check::object(new, |claim| {
+            let status = claim.at("status");
+            for list in ["capacity", "allocatedResources"] {
+                for (_, amount) in status.at(list).entries() {
+                    if amount.quantity().is_some_and(|a| a.units() < 0) {
+                        amount.invalid("must be a valid resource quantity");
+                    }
+                }
+            }
+            const STATES: &[&str] = &[
+                "ControllerResizeInProgress",
+                "ControllerResizeInfeasible",
+                "NodeResizeInProgress",
+                "NodeResizeInfeasible",
+                "NodeResizePending",
+            ];
+            for (name, state) in status.at("allocatedResourceStatuses").entries() {
+                if !STATES.contains(&state.text()) {
+                    let at = state.shown_at(Path::new("status.allocatedResourceStatus"));
+                    at.fault(Error::not_supported(&at.path, name, STATES));
+                }
+            }
+        })
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        COLUMNS
+    }
+
+    fn cells(&self, claim: &Value, now: Timestamp) -> Vec<Value> {
+        let spec = |key: &str| object::text(claim, &["spec", key]);
+        let phase = match object::is_terminating(claim) {
+            true => "Terminating",
+            false => object::text(claim, &["status", "phase"]),
+        };
+        let bound = !spec("volumeName").is_empty();
+        let capacity = object::text(claim, &["status", "capacity", "storage"]);
+        let modes = volume::modes(object::items(claim, &["status", "accessModes"]));
+        vec![
+            object::name(claim).into(),
+            phase.into(),
+            spec("volumeName").into(),
+            if bound { capacity.into() } else { "".into() },
+            if bound { modes.into() } else { "".into() },
+            volume::class(claim).into(),
+            volume::or_unset(spec("volumeAttributesClassName")),
+            column::age(claim, now),
+            volume::or_unset(spec("volumeMode")),
+        ]
+    }
+}
+
+/// Keeps the two ways to name a claim's source in step.
+fn sources(claim: &mut Value) {
+    default::within(claim, "spec", |spec| {
+        let (old, new) = (spec["dataSource"].clone(), spec["dataSourceRef"].clone());
+        if !old.is_null() && new.is_null() {
+            spec["dataSourceRef"] = old;
+        } else if old.is_null() && !new.is_null() && object::text(&new, &["namespace"]).is_empty() {
+            let mut plain = new;
+            meta::put(&mut plain, "namespace", None);
+            spec["dataSource"] = plain;
+        }
+        for key in ["dataSource", "dataSourceRef"] {
+            if spec[key].is_null() {
+                meta::put(spec, key, None);
+            }
+        }
+    });
+}
+
+fn changes(claim: &Field<'_>, old: &Value) {
+    let (spec, was) = (claim.at("spec"), &old["spec"]);
+    let mut rest = spec.value.clone();
+    if object::text(was, &["volumeName"]).is_empty() {
+        meta::keep(&mut rest, was, &["volumeName"]);
+    }
+    if was["storageClassName"].is_null() {
+        meta::keep(&mut rest, was, &["storageClassName"]);
+    }
+    if object::text(claim.value, &["status", "phase"]) == "Bound" {
+        let storage = object::at(was, &["resources", "requests", "storage"]).cloned();
+        if let Some(requests) = rest["resources"].get_mut("requests").filter(|r| r.is_object()) {
+            meta::put(requests, "storage", storage);
+        }
+        if spec.at("volumeAttributesClassName").is_set() {
+            meta::keep(&mut rest, was, &["volumeAttributesClassName"]);
+        }
+    }
+    if !check::same(&rest, was) {
+        spec.forbidden(format!(
+            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n{}",
+            check::diff(was, &rest)
+        ));
+    }
+    let amount = |value: Option<&Value>| value.map(Quantity::of).unwrap_or_default().amount;
+    let path = ["resources", "requests", "storage"];
+    let (now, before) = (amount(object::at(spec.value, &path)), amount(object::at(was, &path)));
+    if now < before && now <= amount(object::at(old, &["status", "capacity", "storage"])) {
+        let at = spec.at("resources").at("requests").at("storage");
+        at.forbidden("field can not be less than status.capacity");
+    }
+    if !check::same(spec.at("volumeMode").value, &was["volumeMode"]) {
+        spec.at("volumeMode").shown_at(Path::new("volumeMode")).invalid(check::IMMUTABLE);
+    }
+    let attributes = spec.at("volumeAttributesClassName");
+    if !object::text(was, &["volumeAttributesClassName"]).is_empty() && attributes.is_empty() {
+        let to = if attributes.is_set() { "an empty string" } else { "nil" };
+        attributes.forbidden(format!("update from non-nil value to {to} is forbidden"));
+    }
 }

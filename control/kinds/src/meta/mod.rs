@@ -71,7 +71,9 @@ pub fn prepare_create(resource: &Resource, object: &mut Value, uid: &str, random
     if !kind.generation().is_empty() {
         metadata.insert("generation".to_owned(), 1.into());
     }
-    put(object, "status", kind.initial_status());
+    if !kind.keeps_new_status() {
+        put(object, "status", kind.initial_status());
+    }
     kind.prepare_create(object);
 }
 

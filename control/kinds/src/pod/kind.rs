@@ -15,6 +15,7 @@ impl Kind for Pod {
     fn default(&self, pod: &mut Value) {
         template::default(pod);
         default::pod(pod);
+        default::within(pod, "status", addresses);
     }
 
     fn generation(&self) -> &'static [&'static str] {
@@ -134,6 +135,18 @@ impl Kind for Pod {
             ..0 => Some(1),
             seconds => Some(seconds),
         }
+    }
+}
+
+/// Keeps the one address and the list of addresses in step; where they differ the one counts.
+fn addresses(status: &mut Value) {
+    let one = object::text(status, &["podIP"]).to_owned();
+    let first = object::items(status, &["podIPs"]).next().map(|ip| object::text(ip, &["ip"]).to_owned());
+    match (one.as_str(), first) {
+        ("", Some(first)) => status["podIP"] = first.into(),
+        ("", None) => {}
+        (_, Some(first)) if first == one => {}
+        _ => status["podIPs"] = json!([{"ip": one}]),
     }
 }
 

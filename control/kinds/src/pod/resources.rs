@@ -41,22 +41,26 @@ pub fn is_extended(name: &str) -> bool {
 }
 
 /// Rule: the name of a resource that a container can ask for.
-fn resource_name(at: &Field<'_>, resource: &str) {
-    for fault in name::qualified(resource) {
-        at.invalid_value(resource, fault);
-    }
+pub(crate) fn resource_name(at: &Field<'_>, resource: &str) {
+    any_name(at, resource);
     if resource.contains('/') {
         if !is_native(resource) && !is_extended(resource) {
             at.invalid_value(resource, "doesn't follow extended resource name standard");
         }
         return;
     }
-    if !is_standard(resource) && name::qualified(resource).is_empty() {
-        at.invalid_value(resource, "must be a standard resource type or fully qualified");
-    }
     if ![CPU, MEMORY, "ephemeral-storage"].contains(&resource) && !is_huge(resource) {
         at.invalid_value(resource, "must be a standard resource for containers");
     }
+}
+
+/// Rule: the name of a resource.
+pub(crate) fn any_name(at: &Field<'_>, resource: &str) {
+    let faults = name::qualified(resource);
+    if faults.is_empty() && !resource.contains('/') && !is_standard(resource) {
+        at.invalid_value(resource, "must be a standard resource type or fully qualified");
+    }
+    faults.into_iter().for_each(|fault| at.invalid_value(resource, fault));
 }
 
 /// Whether Kubernetes itself has a resource of the name.

@@ -160,15 +160,17 @@ fn pod_term(term: &Field<'_>) {
     for list in [&keys, &mismatched] {
         if !list.is_empty() && !term.at("labelSelector").is_set() {
             list.forbidden("must not be specified when labelSelector is not set");
+        } else {
+            list.items().for_each(|key| key.all_invalid(name::qualified(key.text())));
         }
-        list.items().for_each(|key| key.all_invalid(name::qualified(key.text())));
     }
     for (index, key) in keys.items().enumerate() {
+        if selected(&term.at("labelSelector"), key.text()) > 1 {
+            let detail = "exists in both matchLabelKeys and labelSelector";
+            key.shown_at(term.path.index(index)).invalid(detail);
+        }
         if mismatched.items().any(|other| other.text() == key.text()) {
-            keys.items()
-                .nth(index)
-                .into_iter()
-                .for_each(|at| at.invalid("exists in both matchLabelKeys and mismatchLabelKeys"));
+            key.invalid("exists in both matchLabelKeys and mismatchLabelKeys");
         }
     }
     let topology = term.at("topologyKey");
@@ -213,6 +215,12 @@ pub(crate) fn spread(constraints: &Field<'_>) {
     }
 }
 
+/// How often a selector speaks of a label. The server itself adds one expression for each of the `matchLabelKeys`.
+fn selected(selector: &Field<'_>, key: &str) -> usize {
+    let label = usize::from(selector.at("matchLabels").entry(key).is_set());
+    label + selector.at("matchExpressions").items().filter(|e| e.at("key").text() == key).count()
+}
+
 fn label_keys(constraint: &Field<'_>) {
     let (keys, selector) = (constraint.at("matchLabelKeys"), constraint.at("labelSelector"));
     if !keys.is_empty() && !selector.is_set() {
@@ -220,9 +228,7 @@ fn label_keys(constraint: &Field<'_>) {
     }
     for key in keys.items() {
         key.all_invalid(name::qualified(key.text()));
-        let taken = selector.at("matchLabels").entry(key.text()).is_set()
-            || selector.at("matchExpressions").items().any(|e| e.at("key").text() == key.text());
-        if taken {
+        if selected(&selector, key.text()) > 1 {
             key.invalid("exists in both matchLabelKeys and labelSelector");
         }
     }

@@ -224,7 +224,7 @@ fn gated(spec: &Field<'_>, rest: &mut Value, was: &Value) {
 /// What is wrong with a change of the containers that joined later.
 pub(super) fn validate_ephemeral(new: &Value, old: &Value) -> Errors {
     if old["metadata"]["annotations"].get(MIRROR).is_some() {
-        return vec![Error::forbidden(&Path::default(), "static pods do not support ephemeral containers")];
+        return vec![Error::forbidden(&Path::new("[]"), "static pods do not support ephemeral containers")];
     }
     check::object(new, |pod| {
         kind::rules(&pod);
@@ -256,7 +256,7 @@ pub(super) fn validate_resize(new: &Value, old: &Value) -> Errors {
         None
     };
     if let Some(why) = refused {
-        return vec![Error::forbidden(&Path::default(), why)];
+        return vec![Error::forbidden(&Path::new("[]"), why)];
     }
     check::object(new, |pod| {
         kind::rules(&pod);

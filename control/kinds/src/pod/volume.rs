@@ -47,7 +47,7 @@ const SOURCES: &[(&str, Rule)] = &[
     ("scaleIO", |s| need(s, &["gateway", "system", "volumeName"])),
     ("csi", csi),
     ("ephemeral", ephemeral),
-    ("image", |_| {}),
+    ("image", |s| s.at("pullPolicy").one_of(&["Always", "IfNotPresent", "Never"])),
 ];
 
 /// The sources of persistent volumes whose rules are those of pods' volumes.
@@ -98,6 +98,9 @@ fn one(volume: &Field<'_>, pod: &str) {
         volume.required("must specify a volume type");
     }
     let name = volume.at("name");
+    if volume.at("image").is_set() && !pod.is_empty() {
+        need(&volume.at("image"), &["reference"]);
+    }
     if volume.at("ephemeral").is_set() && !pod.is_empty() && !name.is_empty() {
         let claim = format!("{pod}-{}", name.text());
         for fault in name::subdomain(&claim) {

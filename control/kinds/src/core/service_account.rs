@@ -1,0 +1,45 @@
+//! `ServiceAccount`.
+
+use jiff::Timestamp;
+use proto_kube::field::Errors;
+use proto_kube::object;
+use serde_json::{Value, json};
+
+use crate::column::{self, AGE, NAME, text};
+use crate::pod::default;
+use crate::{Column, Kind};
+
+pub(super) struct ServiceAccount;
+
+const COLUMNS: &[Column] = &[NAME, text("Secrets", "How many secrets the account names."), AGE];
+
+/// Of the secrets only their names count.
+fn plain(account: &mut Value) {
+    default::each(account, "secrets", |secret| {
+        let name = object::text(secret, &["name"]).to_owned();
+        *secret = if name.is_empty() { json!({}) } else { json!({"name": name}) };
+    });
+}
+
+impl Kind for ServiceAccount {
+    fn prepare_create(&self, account: &mut Value) {
+        plain(account);
+    }
+
+    fn prepare_update(&self, new: &mut Value, _old: &Value) {
+        plain(new);
+    }
+
+    fn validate(&self, _account: &Value) -> Errors {
+        Errors::new()
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        COLUMNS
+    }
+
+    fn cells(&self, account: &Value, now: Timestamp) -> Vec<Value> {
+        let secrets = object::items(account, &["secrets"]).count();
+        vec![object::name(account).into(), secrets.into(), column::age(account, now)]
+    }
+}
