@@ -1,10 +1,23 @@
-//! The kinds of the group `admissionregistration`.
+//! The kinds of the group `admissionregistration.k8s.io`.
 
 use proto_kube::Resource;
 
 use crate::Kind;
 
+mod matching;
+mod policy;
+mod policy_binding;
+#[cfg(test)]
+mod tests;
+mod webhook;
+
 /// The kind of a resource of this group; `None` for one that its schema alone describes.
-pub(crate) fn kind(_resource: &Resource) -> Option<&'static dyn Kind> {
-    None
+pub(crate) fn kind(resource: &Resource) -> Option<&'static dyn Kind> {
+    Some(match resource.kind {
+        "MutatingWebhookConfiguration" => &webhook::Configuration { mutating: true },
+        "ValidatingAdmissionPolicy" => &policy::ValidatingAdmissionPolicy,
+        "ValidatingAdmissionPolicyBinding" => &policy_binding::ValidatingAdmissionPolicyBinding,
+        "ValidatingWebhookConfiguration" => &webhook::Configuration { mutating: false },
+        _ => return None,
+    })
 }

@@ -47,11 +47,7 @@ impl Kind for Deployment {
 
     fn prepare_status(&self, new: &mut Value, old: &Value) {
         crate::meta::only(new, old, &["status"]);
-        let labels = object::at(old, &["metadata", "labels"]).cloned();
-        match labels {
-            Some(labels) => drop(object::metadata(new).insert("labels".to_owned(), labels)),
-            None => drop(object::metadata(new).remove("labels")),
-        }
+        workload::keep_metadata(new, old, &["labels"]);
     }
 
     fn validate(&self, object: &Value) -> Errors {

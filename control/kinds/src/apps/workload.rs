@@ -89,6 +89,23 @@ pub(crate) fn no_more(status: &Field<'_>, members: &[&str], most: &str, text: &s
     }
 }
 
+/// Puts members of the old metadata into the new, or drops those that it did not have.
+pub(crate) fn keep_metadata(new: &mut Value, old: &Value, members: &[&str]) {
+    let metadata = object::metadata(new);
+    for member in members {
+        match object::at(old, &["metadata", member]) {
+            Some(value) => drop(metadata.insert((*member).to_owned(), value.clone())),
+            None => drop(metadata.remove(*member)),
+        }
+    }
+}
+
+/// Keeps of an update through `status` nothing else: not even what clients may say in the metadata.
+pub(crate) fn only_status(new: &mut Value, old: &Value) {
+    meta::only(new, old, &["status"]);
+    keep_metadata(new, old, &["labels", "annotations", "finalizers", "ownerReferences"]);
+}
+
 /// What to say of a name that pods cannot have as host names.
 pub(crate) fn name_warning(object: &Value) -> Option<String> {
     let faults = name::label(object::name(object));

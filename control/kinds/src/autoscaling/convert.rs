@@ -82,15 +82,12 @@ pub(super) fn to_v2(object: &mut Value) {
     }
     let status = &mut object["status"];
     let used = status.as_object_mut().and_then(|s| s.remove("currentCPUUtilizationPercentage"));
-    let mut metrics = Value::Null;
-    if let Some(percent) = used {
+    let of_cpu = used.map(|percent| {
         let current = json!({"averageUtilization": percent, "averageValue": "0"});
-        metrics = json!([{"type": "Resource", "resource": {"name": "cpu", "current": current}}]);
-    }
-    if let Some(current) = current {
-        metrics = current.iter().map(|metric| metric_v2(metric, &STATUS)).collect();
-    }
-    status["currentMetrics"] = metrics;
+        json!([{"type": "Resource", "resource": {"name": "cpu", "current": current}}])
+    });
+    let all = current.map(|all| all.iter().map(|metric| metric_v2(metric, &STATUS)).collect());
+    put(status, "currentMetrics", all.or(of_cpu));
     if let Some(conditions) = conditions {
         status["conditions"] = conditions.into();
     }

@@ -35,7 +35,7 @@ impl Kind for V2 {
     }
 
     fn initial_status(&self) -> Option<Value> {
-        Some(json!({"desiredReplicas": 0, "currentMetrics": null}))
+        Some(json!({"desiredReplicas": 0}))
     }
 
     fn validate(&self, object: &Value) -> Errors {

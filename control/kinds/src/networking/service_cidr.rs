@@ -18,6 +18,10 @@ impl Kind for ServiceCidr {
         Some(json!({}))
     }
 
+    fn prepare_status(&self, new: &mut Value, old: &Value) {
+        workload::only_status(new, old);
+    }
+
     fn validate(&self, object: &Value) -> Errors {
         check::object(object, |object| networks(&object.at("spec").at("cidrs"), object.at("spec").value))
     }

@@ -12,13 +12,6 @@ pub(super) struct Role {
 }
 
 impl Kind for Role {
-    fn default(&self, object: &mut Value) {
-        // `rules` is always there, if only as null.
-        if let Some(members) = object.as_object_mut() {
-            members.entry("rules").or_insert(Value::Null);
-        }
-    }
-
     fn name(&self, text: &str, _prefix: bool) -> Vec<String> {
         name::path_segment(text)
     }

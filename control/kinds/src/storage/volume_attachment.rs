@@ -21,6 +21,10 @@ impl Kind for VolumeAttachment {
         Some(json!({"attached": false}))
     }
 
+    fn prepare_status(&self, new: &mut Value, old: &Value) {
+        workload::only_status(new, old);
+    }
+
     fn validate(&self, object: &Value) -> Errors {
         check::object(object, |object| {
             spec(&object.at("spec"));
