@@ -47,6 +47,15 @@ fn write(out: &mut String, value: &Value) {
     }
 }
 
+/// As `%s` prints a value, which expects a text.
+pub(crate) fn as_text(value: &Value) -> String {
+    match value {
+        Value::Null => "%!s(<nil>)".to_owned(),
+        Value::Bool(_) | Value::Number(_) => format!("%!s({}={value})", type_of(value)),
+        other => text(other),
+    }
+}
+
 /// The type that a decoder of upstream makes of a value.
 pub(crate) fn type_of(value: &Value) -> &'static str {
     match value {

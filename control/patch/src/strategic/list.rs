@@ -121,7 +121,8 @@ fn merge_objects(
         let wanted = key_of(item, key)?;
         let place = list.iter_mut().find(|o| o.get(key) == Some(wanted));
         let Some(place) = place else {
-            list.extend(super::without_directives(item.clone()));
+            // Its nulls go when the object is decoded; its merge key may be one.
+            list.extend(super::strip(item.clone()));
             continue;
         };
         let original = place.as_object_mut().map(std::mem::take).unwrap_or_default();

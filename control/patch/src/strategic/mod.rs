@@ -8,7 +8,7 @@ mod order;
 #[cfg(test)]
 mod tests;
 
-use proto_kube::schema::{Table, TypeId};
+use proto_kube::schema::{Strategy, Table, TypeId};
 use serde_json::{Map, Value};
 
 use self::lookup::Scope;
@@ -83,8 +83,12 @@ fn member(
             original.remove(&key);
         }
         (Value::Object(members), Value::Object(patch)) => {
-            let (scope, _) = scope.member(&key)?;
-            *members = merge(std::mem::take(members), patch, scope)?;
+            let (scope, strategy) = scope.member(&key)?;
+            *members = match strategy {
+                // Marked, and with neither flag: replaced.
+                Some(Strategy { merge: false, retain_keys: false, .. }) => patch,
+                _ => merge(std::mem::take(members), patch, scope)?,
+            };
         }
         (Value::Array(items), Value::Array(patch)) => {
             let (scope, strategy) = scope.list(&key)?;
@@ -146,7 +150,7 @@ fn is_directive(key: &str) -> bool {
 
 fn unknown_directive(directive: &Value, patch: &Members) -> Error {
     let patch = go::text(&Value::Object(patch.clone()));
-    Error::Failed(format!("unknown patch type: {} in map: {patch}", go::text(directive)))
+    Error::Failed(format!("unknown patch type: {} in map: {patch}", go::as_text(directive)))
 }
 
 fn wrong_type(wanted: &str, found: &Value) -> Error {

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::lookup::Scope;
-use super::{Members, PATCH, SET_ORDER, as_members, key_of, list, without_directives, wrong_type};
+use super::{Members, PATCH, SET_ORDER, as_members, key_of, list, strip, wrong_type};
 use crate::{Error, go};
 
 /// Carries out the `$setElementOrder` directives of a patch, together with the lists they are about.
@@ -45,18 +45,20 @@ fn reorder(
     let (scope, strategy) = scope.list(field)?;
     let key = strategy.and_then(|s| s.key);
     check(change.as_deref().unwrap_or_default(), wanted, key)?;
-    if before.is_some() || change.is_some() {
-        list::are_objects(&[before.as_deref().unwrap_or_default(), change.as_deref().unwrap_or_default()])?;
+    if before.is_none() && change.is_none() {
+        return Ok(None);
     }
+    let objects =
+        list::are_objects(&[before.as_deref().unwrap_or_default(), change.as_deref().unwrap_or_default()])?;
     let (server, merged) = match (before, change) {
-        (None, None) => return Ok(None),
         (Some(before), None) => (before.clone(), before),
-        (None, Some(change)) => (Vec::new(), change.into_iter().filter_map(without_directives).collect()),
+        (None, change) => (Vec::new(), change.into_iter().flatten().filter_map(strip).collect()),
         (Some(before), Some(change)) => {
             (before.clone(), list::replace_or_merge(before, change, strategy, scope)?)
         }
     };
-    arrange(merged, wanted, &server, key).map(Some)
+    // Objects without a merge key cannot be told apart, which is an error as soon as there are any.
+    arrange(merged, wanted, &server, key.or(objects.then_some(""))).map(Some)
 }
 
 /// The items that the patch sets must stand in the order list, in the same order.
@@ -64,23 +66,32 @@ fn check(patch: &[Value], wanted: &[Value], key: Option<&str>) -> Result<(), Err
     if patch.is_empty() || wanted.is_empty() {
         return Ok(());
     }
-    let mut rest = wanted.iter();
+    let mut items = Vec::with_capacity(patch.len());
     for item in patch {
-        if key.is_some() && as_members(item)?.contains_key(PATCH) {
-            continue;
-        }
-        loop {
-            let Some(next) = rest.next() else { return Err(mismatch(patch, wanted)) };
-            let equal = match key {
-                None => item == next,
-                Some(key) => key_of(item, key)? == key_of(next, key)?,
-            };
-            if equal {
-                break;
-            }
+        let deleted = key.is_some() && as_members(item)?.get(PATCH).is_some_and(|d| d == "delete");
+        if !deleted {
+            items.push(item);
         }
     }
-    Ok(())
+    let (mut items, mut rest) = (items.into_iter().peekable(), wanted.iter().peekable());
+    while let (Some(item), Some(next)) = (items.peek(), rest.peek()) {
+        if item.get(PATCH).is_some() {
+            items.next();
+            continue;
+        }
+        let equal = match key {
+            None => *item == *next,
+            Some(key) => key_of(item, key)? == key_of(next, key)?,
+        };
+        rest.next();
+        if equal {
+            items.next();
+        }
+    }
+    match items.next() {
+        Some(_) => Err(mismatch(patch, wanted)),
+        None => Ok(()),
+    }
 }
 
 fn mismatch(patch: &[Value], wanted: &[Value]) -> Error {
@@ -100,7 +111,14 @@ pub(super) fn arrange(
     key: Option<&str>,
 ) -> Result<Vec<Value>, Error> {
     if let Some(key) = key {
-        for item in merged.iter().chain(first).chain(server) {
+        for item in &merged {
+            let wanted = key_of(item, key)?;
+            let before = first.iter().take_while(|other| other.get(key) != Some(wanted));
+            if let Some((at, _)) = before.enumerate().find(|(_, other)| !other.is_object()) {
+                return Err(Error::Failed(format!("value for key {at} is not a map")));
+            }
+        }
+        for item in first.iter().chain(server) {
             key_of(item, key)?;
         }
     }

@@ -51,21 +51,25 @@ pub(crate) struct Typed<'t> {
 impl<'t> Typed<'t> {
     /// An object of the type; of any form without one.
     pub(crate) fn new(table: &'t Table, type_id: Option<TypeId>) -> Self {
-        let root = type_id.map_or(Atom::Deduced, |id| Self::object(table, id, false));
+        let root = type_id.map_or(Atom::Deduced, |id| Self::object(table, id, &Topology::Plain));
         Self { table, root }
     }
 
-    fn object(table: &'t Table, id: TypeId, atomic: bool) -> Atom<'t> {
+    fn object(table: &'t Table, id: TypeId, topology: &Topology) -> Atom<'t> {
         let of = table.of(id);
-        Atom::Object { of, atomic: atomic || of.atomic }
+        let atomic = match topology {
+            Topology::Atomic => true,
+            Topology::Granular => false,
+            _ => of.atomic,
+        };
+        Atom::Object { of, atomic }
     }
 
     fn atom(&self, shape: &'t Shape, topology: &'t Topology, strategy: Option<&'t Strategy>) -> Atom<'t> {
-        let atomic = *topology == Topology::Atomic;
         match shape {
             Shape::Raw => Atom::Whole,
-            Shape::Object(id) => Self::object(self.table, *id, atomic),
-            Shape::Map(item) => Atom::Map { item, atomic },
+            Shape::Object(id) => Self::object(self.table, *id, topology),
+            Shape::Map(item) => Atom::Map { item, atomic: *topology == Topology::Atomic },
             Shape::List(item) => {
                 let relation = match (topology, strategy) {
                     (Topology::Set, _) => Relation::Set,
