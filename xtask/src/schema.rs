@@ -144,7 +144,7 @@ const META: &[&str] = &[
 fn table(definitions: &Definitions, messages: &Messages, facts: &Facts) -> Result<String> {
     let mut text = format!(
         "# Made by `cargo xtask schema` from {} and {} and facts.txt.\n\
-         # : TYPE [atomic] [APIVERSION/KIND]…, then its fields: NAME TAGS SHAPE PRESENCE [MARK]…\n",
+         # : TYPE [atomic] [APIVERSION/KIND]…, then its fields: NAME TAGS SHAPE PRESENCE [MARK]… [enum=VALUE|VALUE…]\n",
         DEFINITIONS.name, MESSAGES.name
     );
     let served = |name: &&str| SERVED.iter().any(|g| name.rsplit_once('.').is_some_and(|(p, _)| p == *g));
@@ -210,9 +210,10 @@ fn block(
             line += " required";
         }
         line += &marks(property);
+        // Values of an enum may have blanks in them: it stands last ("default" is before it in the order of the facts).
         for (word, value) in &own.marks {
             if let Some(value) = value.strip_prefix(field.as_str()).and_then(|v| v.strip_prefix('=')) {
-                write!(line, " {word}={}", value.replace(' ', "_")).expect("a String takes all");
+                write!(line, " {word}={value}").expect("a String takes all");
             }
         }
         lines.insert(field, line);
@@ -244,13 +245,9 @@ fn marks(property: &Value) -> String {
             marks += &format!(" keys={}", keys.join(","));
         }
         (Some(kind @ ("atomic" | "set")), _) => marks += &format!(" {kind}"),
-        _ if text("x-kubernetes-map-type") == Some("atomic") => marks += " atomic",
-        _ => {}
+        _ => marks.extend(text("x-kubernetes-map-type").map(|kind| format!(" {kind}"))),
     }
-    match text("x-kubernetes-patch-strategy") {
-        Some("replace") | None => {}
-        Some(strategy) => marks += &format!(" patch={strategy}"),
-    }
+    marks.extend(text("x-kubernetes-patch-strategy").map(|strategy| format!(" patch={strategy}")));
     if let Some(key) = text("x-kubernetes-patch-merge-key") {
         marks += &format!(" by={key}");
     }

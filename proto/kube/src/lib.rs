@@ -9,6 +9,7 @@ pub mod fuzz;
 pub mod gvk;
 pub mod name;
 pub mod object;
+pub mod openapi;
 pub mod pod;
 pub mod quantity;
 pub mod resource;

@@ -111,6 +111,8 @@ pub enum Topology {
     Plain,
     /// Replaced whole.
     Atomic,
+    /// An object whose members are owned one by one although its type is atomic.
+    Granular,
     /// A list whose items are its values.
     Set,
     /// A list whose items are found by these fields.
@@ -128,7 +130,7 @@ pub enum Presence {
     Always,
 }
 
-/// `x-kubernetes-patch-strategy` and `x-kubernetes-patch-merge-key`.
+/// `x-kubernetes-patch-strategy` and `x-kubernetes-patch-merge-key`. With neither flag, an object is replaced.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Strategy {
     /// Items or members are merged rather than replaced.

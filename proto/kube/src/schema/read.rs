@@ -36,6 +36,8 @@ pub(super) fn table(text: &'static str) -> Table {
 }
 
 fn field(line: &'static str, ids: &HashMap<&str, TypeId>) -> Option<Field> {
+    // The values of an enum, which may have blanks in them, stand last.
+    let (line, values) = line.split_once(" enum=").unwrap_or((line, ""));
     let mut words = line.split(' ');
     let mut field = Field {
         name: words.next()?,
@@ -50,13 +52,14 @@ fn field(line: &'static str, ids: &HashMap<&str, TypeId>) -> Option<Field> {
         topology: Topology::Plain,
         strategy: None,
         required: false,
-        one_of: Box::default(),
+        one_of: if values.is_empty() { Box::default() } else { values.split('|').collect() },
         default: None,
     };
     for word in words {
         match word.split_once('=').unwrap_or((word, "")) {
             ("required", _) => field.required = true,
             ("atomic", _) => field.topology = Topology::Atomic,
+            ("granular", _) => field.topology = Topology::Granular,
             ("set", _) => field.topology = Topology::Set,
             ("keys", keys) => field.topology = Topology::Keyed(keys.split(',').collect()),
             ("patch", how) => {
@@ -65,7 +68,6 @@ fn field(line: &'static str, ids: &HashMap<&str, TypeId>) -> Option<Field> {
                 strategy.retain_keys = how.split(',').any(|w| w == "retainKeys");
             }
             ("by", key) => field.strategy.get_or_insert_with(Strategy::default).key = Some(key),
-            ("enum", values) => field.one_of = values.split('|').collect(),
             ("default", value) => field.default = Some(serde_json::from_str(value).ok()?),
             _ => return None,
         }

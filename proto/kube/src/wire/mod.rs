@@ -3,7 +3,7 @@
 mod read;
 #[cfg(test)]
 mod tests;
-mod varint;
+pub(crate) mod varint;
 mod write;
 
 use serde_json::Value;

@@ -4,7 +4,7 @@ use super::Error;
 
 /// What stands behind a tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Payload<'b> {
+pub(crate) enum Payload<'b> {
     Varint(u64),
     Fixed64(u64),
     Bytes(&'b [u8]),
@@ -24,7 +24,7 @@ impl Payload<'_> {
 }
 
 /// The fields of a message, one after the other.
-pub(super) struct Fields<'b>(pub(super) &'b [u8]);
+pub(crate) struct Fields<'b>(pub(crate) &'b [u8]);
 
 impl<'b> Fields<'b> {
     pub(super) fn varint(&mut self) -> Result<u64, Error> {
@@ -86,7 +86,7 @@ impl<'b> Iterator for Fields<'b> {
 
 /// Appends a number.
 #[expect(clippy::cast_possible_truncation, reason = "seven bits fit")]
-pub(super) fn put(out: &mut Vec<u8>, mut number: u64) {
+pub(crate) fn put(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push((number & 0x7f) as u8 | 0x80);
         number >>= 7;
@@ -95,20 +95,20 @@ pub(super) fn put(out: &mut Vec<u8>, mut number: u64) {
 }
 
 /// Appends a tag and a number.
-pub(super) fn put_number(out: &mut Vec<u8>, tag: u32, number: u64) {
+pub(crate) fn put_number(out: &mut Vec<u8>, tag: u32, number: u64) {
     put(out, u64::from(tag) << 3);
     put(out, number);
 }
 
 /// Appends a tag and bytes.
-pub(super) fn put_bytes(out: &mut Vec<u8>, tag: u32, bytes: &[u8]) {
+pub(crate) fn put_bytes(out: &mut Vec<u8>, tag: u32, bytes: &[u8]) {
     put(out, u64::from(tag) << 3 | 2);
     put(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
 /// Appends a tag and the message that `body` appends. Its length is known only afterwards, and put before it then.
-pub(super) fn put_message<E>(
+pub(crate) fn put_message<E>(
     out: &mut Vec<u8>,
     tag: u32,
     body: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
