@@ -16,6 +16,7 @@ pub(crate) async fn contract(store: &Store) {
     transactions_are_whole(store).await;
     pages_are_consistent(store).await;
     watches_see_everything_once(store).await;
+    what_expires_is_deleted(store).await;
     compaction_is_told(store).await;
 }
 
@@ -153,6 +154,27 @@ async fn watches_see_everything_once(store: &Store) {
     assert!(last.entry.is_none() && last.revision == end);
     assert_eq!(&last.previous.as_ref().expect("was there").value[..], b"45");
     assert!(batch.revision >= end && late.revision() >= end);
+}
+
+async fn what_expires_is_deleted(store: &Store) {
+    let prefix = "/registry/expires/";
+    let key = |name: &str| format!("{prefix}{name}");
+    let mut watch = store.watch(prefix, store.revision()).expect("kept");
+    let second = Duration::from_secs(1);
+    let short = commit(store, Write::create(key("a"), "1").expiring(second)).await;
+    commit(store, Write::create(key("b"), "1").expiring(1000 * second)).await;
+    let renewed = commit(store, Write::create(key("c"), "1").expiring(second)).await;
+    commit(store, Write::update(key("c"), "2", renewed)).await;
+    let mut gone = Vec::new();
+    while gone.is_empty() {
+        let next = tokio::time::timeout(60 * second, watch.next()).await.expect("it expires");
+        let batch = next.expect("open").expect("kept");
+        gone.extend(batch.events.into_iter().filter(|event| event.entry.is_none()));
+    }
+    let previous = gone[0].previous.as_ref().map(|entry| (&*entry.key, entry.mod_revision));
+    assert_eq!(previous, Some((&*key("a"), short)));
+    assert!(gone[0].revision > short && gone.len() == 1);
+    assert_eq!(names(store, prefix, Range::default()), ["b=1", "c=2"]);
 }
 
 async fn compaction_is_told(store: &Store) {

@@ -15,7 +15,7 @@ pub(super) enum Action {
     Create { inode: usize, name: String },
     Write { inode: usize, at: usize, bytes: Vec<u8> },
     Sync { inode: usize },
-    Rename { from: String, to: String },
+    Rename { inode: usize, from: String, to: String },
     Remove { name: String },
     SyncNames,
 }
@@ -115,7 +115,7 @@ impl Model {
     }
 
     /// What a crash after `count` actions may leave.
-    pub(super) fn crashed(&self, count: usize, unsynced: Unsynced, names: usize) -> Model {
+    pub(super) fn crashed(&self, count: usize, unsynced: Unsynced, names: u64) -> Model {
         let inner = self.lock();
         let mut image = Image::default();
         for action in &inner.actions[..count] {
@@ -157,9 +157,12 @@ impl<'a> Image<'a> {
         }
     }
 
-    fn finish(mut self, unsynced: Unsynced, names: usize) -> Inner {
-        for action in self.renames.iter().take(names) {
-            name(&mut self.names, action);
+    /// Of the names that were not synced, those whose bit is set have changed.
+    fn finish(mut self, unsynced: Unsynced, names: u64) -> Inner {
+        for (at, action) in self.renames.iter().enumerate() {
+            if names >> (at % 64) & 1 == 1 {
+                name(&mut self.names, action);
+            }
         }
         match unsynced {
             Unsynced::Prefix(mut left) => {
@@ -200,10 +203,9 @@ fn write(file: &mut Vec<u8>, at: usize, bytes: &[u8]) {
 fn name(names: &mut BTreeMap<String, usize>, action: &Action) {
     match action {
         Action::Create { inode, name } => drop(names.insert(name.clone(), *inode)),
-        Action::Rename { from, to } => {
-            if let Some(inode) = names.remove(from) {
-                names.insert(to.clone(), inode);
-            }
+        Action::Rename { inode, from, to } => {
+            names.remove(from);
+            names.insert(to.clone(), *inode);
         }
         Action::Remove { name } => drop(names.remove(name)),
         Action::Write { .. } | Action::Sync { .. } | Action::SyncNames => {}
@@ -256,7 +258,9 @@ impl Disk for Model {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.lock().act(Action::Rename { from: from.to_owned(), to: to.to_owned() })
+        let mut inner = self.lock();
+        let inode = inner.names.get(from).copied().ok_or(io::ErrorKind::NotFound)?;
+        inner.act(Action::Rename { inode, from: from.to_owned(), to: to.to_owned() })
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
