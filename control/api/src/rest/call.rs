@@ -69,17 +69,20 @@ impl<'a> Call<'a> {
 
     /// The same request in one namespace, for an object of a list over all.
     #[must_use]
-    pub(crate) fn within(&self, namespace: &'a str) -> Call<'a> {
+    pub(crate) fn within<'b>(&self, namespace: &'b str) -> Call<'b>
+    where
+        'a: 'b,
+    {
         let namespace = if self.resource.namespaced { namespace } else { "" };
         Call { namespace, warnings: Mutex::default(), ..*self }
     }
 
-    /// Whether the user may do a verb on a cluster-scoped object.
+    /// Whether the user may do a verb on an object; the namespace is empty for a cluster-scoped one.
     #[must_use]
-    pub(crate) fn may(&self, verb: &str, resource: GroupResource<'_>, name: &str) -> bool {
+    pub(crate) fn may(&self, verb: &str, resource: GroupResource<'_>, namespace: &str, name: &str) -> bool {
         let GroupResource { group, resource } = resource;
         let attributes =
-            authz::Attributes { verb, group, resource, name, version: "*", ..Default::default() };
+            authz::Attributes { verb, group, resource, namespace, name, version: "*", ..Default::default() };
         self.server.authority.authorize(&self.server.store, &self.ctx.user, &attributes).is_ok()
     }
 

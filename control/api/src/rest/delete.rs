@@ -1,10 +1,7 @@
 //! Deletions: of one object, and of all that a selector admits.
 
-use std::sync::Arc;
-
 use admission::Operation;
-use futures_util::future::BoxFuture;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use kinds::deletion::{self, Deletion};
 use proto_kube::status::{Result, Status};
 use proto_kube::{GroupResource, Gvk, object};
@@ -168,22 +165,20 @@ pub(crate) async fn many(call: &Call<'_>, body: Body) -> Result<Response> {
     let options = read(call, body).await?;
     let scope = Scope::of(call, &selection)?;
     let found = list::select(&call.server.store, &scope, &selection).await?;
-    let entries: Vec<Arc<Entry>> = found.entries.clone();
-    // Boxed and collected: the compiler does not see that a stream of borrowing futures may move between threads.
-    let deletions = entries.iter().map(|entry| -> BoxFuture<'_, Result<()>> {
-        let (options, index) = (&options, entry.index());
-        Box::pin(async move {
-            let call = call.within(&index.namespace);
-            match delete(&call, &index.name, options).await {
-                Err(status) if status.code != 404 => Err(status),
-                _ => Ok(()),
-            }
-        })
-    });
-    let deletions: Vec<_> = deletions.collect();
+    let deletions: Vec<_> = found.entries.iter().map(|entry| one_of_many(call, &options, entry).boxed()).collect();
     stream::iter(deletions).buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await?;
     if found.entries.is_empty() && renderer.streams() {
         return Ok(reply::bytes(200, renderer.form.media.name(), renderer.list(&found.page, &[])));
     }
     Ok(list::answer(renderer, found))
+}
+
+/// Deletes an object of a collection; that it is gone already is as good.
+async fn one_of_many(call: &Call<'_>, options: &Delete, entry: &Entry) -> Result<()> {
+    let index = entry.index();
+    let call = call.within(&index.namespace);
+    match delete(&call, &index.name, options).await {
+        Err(status) if status.code != 404 => Err(status),
+        _ => Ok(()),
+    }
 }

@@ -127,3 +127,6 @@ async fn on_subresource(call: &Call<'_>, name: &str, verb: &str, body: Body) -> 
         _ => Err(Status::method_not_allowed(call.group_resource(), verb)),
     }
 }
+
+#[cfg(test)]
+mod tests;

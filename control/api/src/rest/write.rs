@@ -68,7 +68,9 @@ impl Admission<'_> {
         name: &str,
         pass: impl FnOnce(&admission::Request<'_>, &Objects<'_>) -> Result<T>,
     ) -> Result<T> {
-        let may = |verb: &str, resource: GroupResource<'_>, name: &str| call.may(verb, resource, name);
+        let may = |verb: &str, resource: GroupResource<'_>, namespace: &str, name: &str| {
+            call.may(verb, resource, namespace, name)
+        };
         let request = admission::Request {
             operation: self.operation,
             resource: call.stored,
