@@ -1,6 +1,6 @@
 //! What is asked, and what comes of it.
 
-use proto_kube::{GroupResource, Resource, Status, User};
+use proto_kube::{GroupResource, Resource, User};
 use serde_json::Value;
 
 /// What a request does to its object.
@@ -39,20 +39,8 @@ pub struct Request<'a> {
     pub dry_run: bool,
     /// Five random characters, for names of what is added to the object.
     pub suffix: &'a str,
-    /// Whether the user may do a verb on a cluster-scoped object: verb, resource, name.
-    pub may: &'a dyn Fn(&str, GroupResource<'_>, &str) -> bool,
-}
-
-impl Request<'_> {
-    /// Whether it is about a resource itself or this subresource of it.
-    pub(crate) fn is(&self, group: &str, resource: &str, subresource: &str) -> bool {
-        self.resource.group == group && self.resource.plural == resource && self.subresource == subresource
-    }
-
-    /// The refusal in upstream's words.
-    pub(crate) fn forbidden(&self, why: impl AsRef<str>) -> Status {
-        Status::forbidden(self.resource.group_resource(), self.name, why.as_ref())
-    }
+    /// Whether the user may do a verb on an object: verb, resource, namespace, name.
+    pub may: &'a dyn Fn(&str, GroupResource<'_>, &str, &str) -> bool,
 }
 
 /// What comes of a write that is admitted.
