@@ -10,8 +10,9 @@ use crate::args::Install;
 
 /// The programs, as they lie beside the running one.
 const PROGRAMS: [&str; 4] = ["cleat", "cleat-monitor", "cleat-oci", "cleat-cni"];
-const UNITS: [(&str, &str); 2] = [
+const UNITS: [(&str, &str); 3] = [
     ("cleat.service", include_str!("../packaging/cleat.service")),
+    ("cleat-control.service", include_str!("../packaging/cleat-control.service")),
     ("cleat-cri.service", include_str!("../packaging/cleat-cri.service")),
 ];
 const MANIFESTS: &str = "/etc/cleat/manifests";

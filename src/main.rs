@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod args;
+mod control;
 mod ctl;
 mod daemon;
 mod down;
@@ -39,6 +40,7 @@ fn run(cleat: args::Cleat) -> anyhow::Result<ExitCode> {
             args::Command::Down(down) => down::run(down).await.map(done),
             args::Command::Cri(cri) => daemon::cri(cri).await.map(done),
             args::Command::Agent(agent) => daemon::agent(agent).await.map(done),
+            args::Command::Control(control) => control::run(control).await.map(done),
             args::Command::Ctl(ctl) => ctl::run(ctl).await,
             args::Command::Image(image) => image::run(image).await.map(done),
             args::Command::Install(install) => install::run(&install).map(done),

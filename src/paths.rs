@@ -45,6 +45,10 @@ impl Paths {
         self.data.join("control/admin.kubeconfig")
     }
 
+    pub(crate) fn control_socket(&self) -> PathBuf {
+        self.run.join("control.sock")
+    }
+
     pub(crate) fn images(&self) -> PathBuf {
         self.data.join("images")
     }
