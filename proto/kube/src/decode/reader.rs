@@ -7,6 +7,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::{Map, Number, Value};
 
 use super::{Decoded, Error, MOST, MOST_PROBLEMS, Strictness, scalar};
+use crate::quantity;
 use crate::schema::{Shape, Table, Type, TypeId};
 
 /// What all values of a body share.
@@ -134,11 +135,10 @@ impl Reader {
     fn name(&self, shape: &Shape) -> String {
         match shape {
             Shape::Bool => "bool".to_owned(),
-            Shape::Int32 => "int32".to_owned(),
+            Shape::Int32 | Shape::IntOrString => "int32".to_owned(),
             Shape::Int64 => "int64".to_owned(),
             Shape::Double => "float64".to_owned(),
             Shape::Bytes => "[]uint8".to_owned(),
-            Shape::Quantity => "resource.Quantity".to_owned(),
             Shape::List(item) => format!("[]{}", self.name(item)),
             Shape::Map(item) => format!("map[string]{}", self.name(item)),
             Shape::Object(id) => self.type_name(*id),
@@ -171,6 +171,9 @@ impl Node<'_> {
 
     fn refuse<T, E: serde::de::Error>(&self, found: &str) -> Result<T, E> {
         let expected = match self.expected {
+            Expected::Shape(Shape::Quantity) => {
+                return self.reader.fail(Error::Mismatch(quantity::NotAQuantity.to_string()));
+            }
             Expected::Object(id) => self.reader.type_name(id),
             Expected::Shape(shape) => self.reader.name(shape),
             Expected::Anything | Expected::Raw => "interface {}".to_owned(),
@@ -195,13 +198,8 @@ impl Node<'_> {
             Shape::Double => Ok(number.clone().into()),
             Shape::Raw => Ok(number.clone().into()),
             Shape::Quantity => self.scalar(scalar::quantity(&number_text(number))),
-            Shape::Int32 | Shape::Int64 => self.refuse(&format!("number {}", number_text(number))),
-            Shape::IntOrString => self.scalar(Err(format!(
-                "json: cannot unmarshal number {} into Go value of type int32",
-                number_text(number)
-            ))),
-            Shape::Time | Shape::MicroTime | Shape::Duration => {
-                self.scalar(Err("json: cannot unmarshal number into Go value of type string".to_owned()))
+            Shape::Int32 | Shape::Int64 | Shape::IntOrString => {
+                self.refuse(&format!("number {}", number_text(number)))
             }
             _ => self.refuse("number"),
         }
@@ -310,9 +308,6 @@ impl<'de> Visitor<'de> for Node<'_> {
         self.count(1)?;
         match self.expected {
             Expected::Anything | Expected::Raw | Expected::Shape(Shape::Bool | Shape::Raw) => Ok(on.into()),
-            Expected::Shape(Shape::IntOrString) => {
-                self.scalar(Err("json: cannot unmarshal bool into Go value of type int32".to_owned()))
-            }
             _ => self.refuse("bool"),
         }
     }
@@ -386,9 +381,6 @@ impl<'de> Visitor<'de> for Node<'_> {
             Expected::Shape(Shape::Map(item)) => self.entries(Expected::Shape(item), map),
             Expected::Shape(Shape::Raw) | Expected::Raw => self.entries(Expected::Raw, map),
             Expected::Anything => self.entries(Expected::Anything, map),
-            Expected::Shape(Shape::IntOrString) => {
-                self.scalar(Err("json: cannot unmarshal object into Go value of type int32".to_owned()))
-            }
             Expected::Shape(_) => self.refuse("object"),
         }
     }

@@ -115,6 +115,18 @@ fn other_types_are_refused_in_upstreams_words() {
 }
 
 #[test]
+fn scalars_of_their_own_are_refused_where_they_stand() {
+    let created = pod(r#"{"metadata":{"creationTimestamp":1}}"#);
+    let why = "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.creationTimestamp of type string";
+    assert_eq!(created, Err(why.to_owned()));
+    let quantity = spec(r#"{"overhead":{"cpu":{}}}"#).unwrap_err();
+    assert!(quantity.starts_with("quantities must match the regular expression"), "{quantity}");
+    let port = spec(r#"{"containers":[{"livenessProbe":{"httpGet":{"port":true}}}]}"#);
+    let why = "json: cannot unmarshal bool into Go struct field HTTPGetAction.spec.containers.livenessProbe.httpGet.port of type int32";
+    assert_eq!(port, Err(why.to_owned()));
+}
+
+#[test]
 fn unknown_and_doubled_fields_are_found_with_their_paths() {
     let body =
         br#"{"apiVersion":"v1","foo":1,"data":{"a":"1","a":"2"},"metadata":{"name":"a","name":"b"},"foo":2}"#;
