@@ -62,7 +62,7 @@ fn check_kind(found: &Gvk, expected: &Gvk) -> Result<()> {
     Err(Status::bad_request(format!("{cannot}: {why}")))
 }
 
-fn protobuf(bytes: &[u8], expected: &Gvk) -> Result<Value> {
+fn protobuf(bytes: &[u8], expected: &Gvk, id: TypeId) -> Result<Value> {
     let Gvk { version, kind, .. } = expected;
     let refusal = |e: wire::Error| {
         Status::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {e}"))
@@ -71,7 +71,7 @@ fn protobuf(bytes: &[u8], expected: &Gvk) -> Result<Value> {
     if !envelope.kind.is_empty() || !envelope.api_version.is_empty() {
         check_kind(&envelope.gvk(), expected)?;
     }
-    wire::object(expected, type_of(expected)?, envelope.raw).map_err(refusal)
+    wire::object(expected, id, envelope.raw).map_err(refusal)
 }
 
 /// An object of a kind, and what was wrong with its fields.
@@ -84,7 +84,7 @@ fn typed(
     let media = Media::of_body(content_type)?;
     let refusal = |e: decode::Error| e.refusal(expected, bytes);
     if media == Media::Protobuf {
-        return protobuf(bytes, expected).map(|object| (object, Vec::new()));
+        return protobuf(bytes, expected, type_of(expected)?).map(|object| (object, Vec::new()));
     }
     let kind = type_of(expected)?;
     let decoded = match media {
@@ -111,12 +111,33 @@ fn typed(
     Ok((object, problems))
 }
 
-/// An object of a kind that is not kept, as options or a scale.
+/// Options as the body of a request. Clients send them in whatever version they like.
 ///
 /// # Errors
 /// 400 for a body that is none, 415 for a form that there is not.
-pub(crate) fn decode(content_type: &str, bytes: &[u8], expected: &Gvk) -> Result<Value> {
-    typed(content_type, bytes, expected, Strictness::Ignore).map(|(object, _)| object)
+pub(crate) fn options(content_type: &str, bytes: &[u8], kind: &str) -> Result<Value> {
+    let version = match Media::of_body(content_type)? {
+        Media::Protobuf => wire::Envelope::open(bytes).ok().map(|e| (e.api_version.to_owned(), e.kind.to_owned())),
+        Media::Json => decode::head(bytes).ok().map(|head| (head.api_version, head.kind)),
+        Media::Yaml => None,
+    };
+    let expected = Gvk::new("v1", kind);
+    match version.filter(|(version, found)| found == kind && version != "v1") {
+        // The options of every version have the same fields: only the version is read over.
+        Some((version, _)) => untold(content_type, bytes, &Gvk::new(&version, kind), &expected),
+        None => typed(content_type, bytes, &expected, Strictness::Ignore).map(|(object, _)| object),
+    }
+}
+
+/// Reads a body that tells one kind as another.
+fn untold(content_type: &str, bytes: &[u8], told: &Gvk, kind: &Gvk) -> Result<Value> {
+    let id = type_of(kind)?;
+    let refusal = |e: decode::Error| e.refusal(kind, bytes);
+    match Media::of_body(content_type)? {
+        Media::Protobuf => protobuf(bytes, told, id),
+        Media::Json => decode::json(bytes, id, Strictness::Ignore).map(|(object, _)| object).map_err(refusal),
+        Media::Yaml => decode::yaml(bytes, id, Strictness::Ignore).map(|(object, _)| object).map_err(refusal),
+    }
 }
 
 /// The object of a create or update in the version of the request, defaulted.

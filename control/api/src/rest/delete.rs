@@ -4,7 +4,7 @@ use admission::Operation;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use kinds::deletion::{self, Deletion};
 use proto_kube::status::{Result, Status};
-use proto_kube::{GroupResource, Gvk, object};
+use proto_kube::{GroupResource, object};
 use serde_json::Value;
 use store::{Expect, Op};
 
@@ -112,7 +112,7 @@ async fn read(call: &Call<'_>, body: Body) -> Result<Delete> {
         return Delete::parse(&call.ctx.query);
     }
     let media = call.header("content-type");
-    Delete::of(body::decode(media, &bytes, &Gvk::new("v1", "DeleteOptions"))?)
+    Delete::of(body::options(media, &bytes, "DeleteOptions")?)
 }
 
 /// Answers a deletion of one object.
@@ -134,7 +134,7 @@ pub(crate) async fn one(call: &Call<'_>, body: Body) -> Result<Response> {
 
 /// Of which resources the deleted object itself is the answer.
 fn returns_object(call: &Call<'_>) -> bool {
-    const THESE: &[&str] = &[
+    const CORE: &[&str] = &[
         "persistentvolumeclaims",
         "persistentvolumes",
         "pods",
@@ -143,7 +143,12 @@ fn returns_object(call: &Call<'_>) -> bool {
         "serviceaccounts",
         "services",
     ];
-    call.resource.group.is_empty() && THESE.contains(&call.resource.plural)
+    let plural = call.resource.plural;
+    match call.resource.group {
+        "" => CORE.contains(&plural),
+        "storage.k8s.io" => plural != "csistoragecapacities",
+        _ => false,
+    }
 }
 
 fn success(call: &Call<'_>, object: &Value) -> Status {

@@ -405,7 +405,7 @@ mod tests {
             (
                 "resourceVersionMatch=Other&resourceVersion=1",
                 422,
-                "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Unsupported value: \"Other\": supported values: \"\", \"Exact\", \"NotOlderThan\"",
+                "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Unsupported value: \"Other\": supported values: \"Exact\", \"NotOlderThan\", \"\"",
             ),
             (
                 "sendInitialEvents=true",

@@ -98,7 +98,7 @@ async fn fields_are_validated() {
     client.ask("POST", CMS, &[("content-type", "text/plain")], "x").await.is(415);
     client.ask("POST", CMS, &[], "{").await.is(400);
     client.ask("POST", CMS, &[], "").await.is(400);
-    let yaml = "metadata:\n  name: y\ndata:\n  k: v\n";
+    let yaml = "metadata:\n  name: yaml\ndata:\n  k: v\n";
     let made = client.ask("POST", CMS, &[("content-type", "application/yaml")], yaml).await.is(201);
     assert_eq!(made.text("/data/k"), "v");
 }
