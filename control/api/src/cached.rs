@@ -33,7 +33,7 @@ impl Document {
     #[must_use]
     pub fn new(media: &'static str, body: impl Into<Bytes>) -> Self {
         let body = body.into();
-        let digest = hex(&Sha512::digest(&body)).to_uppercase();
+        let digest = digest(&body);
         Self { media, body, digest, small: OnceLock::new() }
     }
 
@@ -54,9 +54,7 @@ impl Document {
     #[must_use]
     pub fn answer(&self, headers: &HeaderMap, caching: &'static str, vary: &'static str) -> Response {
         let tag = format!("\"{}\"", self.digest);
-        let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|v| v.to_str().ok());
-        let known = known.flat_map(|v| v.split(',')).map(str::trim).any(|v| v == tag || v == "*");
-        let mut response = if known {
+        let mut response = if knows(headers, &tag) {
             let mut response = Response::new(reply::full(Bytes::new()));
             *response.status_mut() = http::StatusCode::NOT_MODIFIED;
             response
@@ -78,6 +76,19 @@ impl Document {
         set(VARY, Some(HeaderValue::from_static(vary)));
         response
     }
+}
+
+/// What tells a body from every other.
+#[must_use]
+pub fn digest(body: &[u8]) -> String {
+    hex(&Sha512::digest(body)).to_uppercase()
+}
+
+/// Whether a client has what this tag stands for.
+#[must_use]
+pub fn knows(headers: &HeaderMap, tag: &str) -> bool {
+    let values = headers.get_all(IF_NONE_MATCH).iter().filter_map(|v| v.to_str().ok());
+    values.flat_map(|v| v.split(',')).map(str::trim).any(|v| v == tag || v == "*")
 }
 
 /// Whether a client takes gzip.

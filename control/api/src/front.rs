@@ -114,7 +114,7 @@ fn admit(server: &Server, peer: &Peer, parts: &Parts, asked: &mut Asked) -> Resu
 /// Lets an admitted request have its turn, and answers it in time.
 async fn serve(server: &Arc<Server>, user: User, asked: &Asked, parts: Parts, body: Body) -> Response {
     if asked.info.target.is_none() {
-        return route::answer(server, &user, &asked.info, &asked.query, &parts.headers);
+        return route::answer(server, &user, &asked.info, &asked.query, &parts.headers).await;
     }
     let limit = match time_limit(&asked.query, server.config.request_timeout) {
         Ok(limit) => limit,

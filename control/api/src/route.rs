@@ -12,18 +12,13 @@ use crate::discovery;
 use crate::health;
 use crate::info::RequestInfo;
 use crate::metrics::Gauge;
+use crate::openapi;
 use crate::query::Query;
 use crate::reply::{self, Response};
 use crate::server::Server;
 
 /// The level of the API that is served.
 pub const VERSION: (&str, &str) = ("1", "37");
-
-/// Documents that are made once, each when it is first asked for.
-#[derive(Default)]
-pub struct Documents {
-    openapi: crate::openapi::Documents,
-}
 
 static CORE: LazyLock<Document> =
     LazyLock::new(|| Document::json(discovery::AGGREGATED, &discovery::aggregated_core()));
@@ -40,7 +35,7 @@ pub fn is_public(path: &str) -> bool {
 }
 
 /// Answers a request that is about no resource.
-pub fn answer(
+pub async fn answer(
     server: &Arc<Server>,
     user: &User,
     info: &RequestInfo,
@@ -68,7 +63,7 @@ pub fn answer(
             let one = (!one.is_empty()).then(|| one.join("/"));
             health::answer(path, one.as_deref(), &health::checks(server, path), query)
         }
-        ["openapi", rest @ ..] => server.documents.openapi.answer(rest, headers),
+        ["openapi", rest @ ..] => openapi::answer(rest, query, headers, server.now()).await,
         [".well-known", "openid-configuration"] => {
             let issuer = &server.config.issuer;
             let keys = format!("https://{}/openid/v1/jwks", address(server));

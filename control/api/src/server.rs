@@ -18,7 +18,6 @@ use crate::info::RequestInfo;
 use crate::metrics::Metrics;
 use crate::query::Query;
 use crate::rest;
-use crate::route::Documents;
 
 /// The store with the index that the verbs need.
 pub type Store = store::Store<rest::Index>;
@@ -76,8 +75,6 @@ pub struct Server {
     pub audit: Option<audit::Log>,
     /// What the verbs keep between requests.
     pub rest: rest::State,
-    /// What is told of the API.
-    pub documents: Documents,
     /// What the server was started with.
     pub config: Config,
     /// Cancelled when the server goes down: watches and streams end.
@@ -117,7 +114,6 @@ impl Server {
             metrics: Metrics::default(),
             audit,
             rest: rest::State::default(),
-            documents: Documents::default(),
             config,
             ends: CancellationToken::new(),
             ready: AtomicBool::new(false),

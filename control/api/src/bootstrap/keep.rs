@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use store::{Range, Txn, Watch, Write};
 use tokio_util::sync::CancellationToken;
 
+use super::drain::Drain;
 use super::{ensure, objects};
 use crate::rest;
 use crate::server::Server;
@@ -48,8 +49,9 @@ async fn follow(server: &Arc<Server>) -> Result<(), String> {
     let (_, mut of_accounts) = open(server, accounts)?;
     let (_, mut of_maps) = open(server, maps)?;
     let (asked, mut of_requests) = open(server, requests)?;
+    let drain = Drain::default();
     for namespace in &present {
-        complete(server, namespace).await?;
+        complete(server, &drain, namespace).await?;
     }
     for request in &asked {
         sign(server, request).await?;
@@ -59,12 +61,12 @@ async fn follow(server: &Arc<Server>) -> Result<(), String> {
             changed = next(&mut of_namespaces) => {
                 for (_, object) in changed? {
                     if let Some(namespace) = object {
-                        complete(server, &namespace).await?;
+                        complete(server, &drain, &namespace).await?;
                     }
                 }
             }
-            changed = next(&mut of_accounts) => restore(server, accounts, changed?).await?,
-            changed = next(&mut of_maps) => restore(server, maps, changed?).await?,
+            changed = next(&mut of_accounts) => restore(server, &drain, accounts, changed?).await?,
+            changed = next(&mut of_maps) => restore(server, &drain, maps, changed?).await?,
             changed = next(&mut of_requests) => {
                 for (_, object) in changed? {
                     if let Some(request) = object {
@@ -95,9 +97,10 @@ async fn next(watch: &mut Watch<rest::Index>) -> Result<Vec<(String, Option<Valu
     Ok(batch.events.iter().map(read).collect())
 }
 
-/// Gives a namespace what every namespace has, unless it is on its way out.
-async fn complete(server: &Server, namespace: &Value) -> Result<(), String> {
+/// Gives a namespace what every namespace has; empties it when it is on its way out.
+async fn complete(server: &Arc<Server>, drain: &Drain, namespace: &Value) -> Result<(), String> {
     if object::is_terminating(namespace) {
+        drain.start(server, namespace);
         return Ok(());
     }
     ensure(server, &objects::of_namespace(server, object::name(namespace))).await
@@ -105,7 +108,8 @@ async fn complete(server: &Server, namespace: &Value) -> Result<(), String> {
 
 /// Looks at the namespaces of objects that were deleted or changed and may have to be as they were.
 async fn restore(
-    server: &Server,
+    server: &Arc<Server>,
+    drain: &Drain,
     resource: &Resource,
     changed: Vec<(String, Option<Value>)>,
 ) -> Result<(), String> {
@@ -119,7 +123,7 @@ async fn restore(
         }
         let entry = server.store.get(&format!("/registry/namespaces/{namespace}"));
         if let Some(namespace) = entry.and_then(|e| serde_json::from_slice::<Value>(&e.value).ok()) {
-            complete(server, &namespace).await?;
+            complete(server, drain, &namespace).await?;
         }
     }
     Ok(())

@@ -1,7 +1,8 @@
 //! What a cluster begins with, and the few objects that must always be there. The loop here does the work of upstream's
 //! controllers for exactly those: `default` service accounts, `kube-root-ca.crt`, the `kubernetes` Service's address,
-//! and the signing of approved certificate requests.
+//! the signing of approved certificate requests, and the emptying of namespaces that are deleted.
 
+mod drain;
 mod keep;
 mod objects;
 
