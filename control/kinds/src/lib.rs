@@ -22,6 +22,8 @@ mod apiregistration;
 mod apps;
 mod autoscaling;
 mod batch;
+#[cfg(test)]
+mod cases;
 pub mod certificates;
 mod coordination;
 pub mod core;

@@ -37,7 +37,9 @@ pub(super) fn rule(rule: &Field<'_>) {
         list.needs("");
         alone(&list, word);
     }
-    rule.at("apiVersions").items().for_each(|version| drop(version.needs("")));
+    for version in rule.at("apiVersions").items() {
+        version.needs("");
+    }
     resources(&rule.at("resources"));
     rule.at("scope").maybe_one_of(&["*", "Cluster", "Namespaced"]);
 }

@@ -39,8 +39,8 @@ impl Kind for Node {
             let one = object::text(spec, &["podCIDR"]).to_owned();
             let first = object::items(spec, &["podCIDRs"]).next().and_then(Value::as_str).map(str::to_owned);
             match (one.as_str(), first) {
-                ("", Some(first)) => spec["podCIDR"] = first.into(),
-                ("", None) => {}
+                ("", Some(first)) if !first.is_empty() => spec["podCIDR"] = first.into(),
+                ("", None | Some(_)) => {}
                 (_, Some(first)) if first == one => {}
                 _ => spec["podCIDRs"] = json!([one]),
             }

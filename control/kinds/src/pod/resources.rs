@@ -9,7 +9,7 @@ use proto_kube::{field::Error, name};
 use serde_json::{Map, Value};
 
 use super::template::Context;
-use crate::check::{self, Field};
+use crate::check::Field;
 
 const MEMORY: &str = "memory";
 const CPU: &str = "cpu";
@@ -311,7 +311,9 @@ pub(crate) fn default_pod_level(spec: &mut Value) {
             requests.entry(name).or_insert(limit);
         }
     }
-    spec["resources"]["requests"] = Value::Object(requests);
+    if !requests.is_empty() {
+        spec["resources"]["requests"] = Value::Object(requests);
+    }
 }
 
 /// The quality of service of a pod by its spec: `Guaranteed`, `Burstable` or `BestEffort`.
@@ -346,12 +348,4 @@ pub fn qos(spec: &Value) -> &'static str {
     } else {
         "Burstable"
     }
-}
-
-/// Whether two `ResourceList`s mean the same amounts.
-#[must_use]
-pub(crate) fn same_amounts(a: &Value, b: &Value) -> bool {
-    let (a_list, b_list) = (amounts(Some(a)), amounts(Some(b)));
-    let amount = |(name, quantity): (&String, &Quantity)| (name.clone(), quantity.amount);
-    check::same(a, b) || a_list.iter().map(amount).eq(b_list.iter().map(amount))
 }

@@ -9,7 +9,7 @@ use crate::meta;
 const EFFECTS: &[&str] = &["NoSchedule", "PreferNoSchedule", "NoExecute"];
 
 /// Rule: a pod's tolerations.
-pub fn tolerations(tolerations: &Field<'_>) {
+pub(crate) fn tolerations(tolerations: &Field<'_>) {
     for toleration in tolerations.items() {
         let [key, operator, value, effect] =
             ["key", "operator", "value", "effect"].map(|member| toleration.at(member));
@@ -104,7 +104,7 @@ fn weight(term: &Field<'_>) {
 }
 
 /// Rule: a `NodeSelector`.
-pub fn node_selector(selector: &Field<'_>) {
+pub(crate) fn node_selector(selector: &Field<'_>) {
     let terms = selector.at("nodeSelectorTerms");
     if terms.needs("must have at least one node selector term") {
         terms.items().for_each(|term| node_term(&term, true));

@@ -20,7 +20,7 @@ pub(super) fn prepare(subresource: &str, new: &mut Value, old: &Value) {
     match subresource {
         "ephemeralcontainers" => {
             let containers = object::at(new, &["spec", "ephemeralContainers"]).cloned();
-            meta::only_spec(new, old);
+            meta::reset(new, old, &[]);
             if let Some(spec) = new.get_mut("spec") {
                 meta::put(spec, "ephemeralContainers", containers);
             }
@@ -55,7 +55,7 @@ fn resize(new: &mut Value, old: &Value) {
         }
     }
     meta::put(&mut spec, "resources", object::at(new, &["spec", "resources"]).cloned());
-    meta::only_spec(new, old);
+    meta::reset(new, old, &[]);
     new["spec"] = spec;
 }
 
@@ -306,13 +306,14 @@ fn resized(spec: &Field<'_>, list: &str, container: &Field<'_>, was: &Value) {
     }
     let mut rest = container.value.clone();
     for part in ["requests", "limits"] {
+        let Some(before) = object::at(was, &["resources", part]) else {
+            super::default::within(&mut rest, "resources", |resources| meta::put(resources, part, None));
+            continue;
+        };
         for name in ["cpu", "memory"] {
-            let before = object::at(was, &["resources", part, name]).cloned();
-            if let Some(list) =
-                rest.get_mut("resources").and_then(|r| r.get_mut(part)).filter(|l| l.is_object())
-            {
-                meta::put(list, name, before);
-            }
+            let list = &mut rest["resources"];
+            object::member(list, part);
+            meta::put(&mut list[part], name, before.get(name).cloned());
         }
     }
     meta::keep(&mut rest, was, &["resizePolicy"]);

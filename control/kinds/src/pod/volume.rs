@@ -363,7 +363,7 @@ fn bundle<'a>(projection: &Field<'a>) -> Vec<&'a str> {
 }
 
 /// Rule: the name of a storage driver.
-pub fn driver(at: &Field<'_>) {
+pub(crate) fn driver(at: &Field<'_>) {
     if at.needs("") {
         at.at_most(63);
         at.all_invalid(name::subdomain(&at.text().to_lowercase()));

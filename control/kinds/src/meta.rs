@@ -131,11 +131,6 @@ pub fn only(new: &mut Value, old: &Value, members: &[&str]) {
     *new = kept;
 }
 
-/// Keeps of a changed object only its `spec` and managed fields: labels and the like are as they were too.
-pub fn only_spec(new: &mut Value, old: &Value) {
-    reset(new, old, &["spec"]);
-}
-
 /// Keeps of a changed object only the named top-level members and its managed fields: labels, annotations, owners and
 /// finalizers are as they were, as the younger kinds have it for `status`.
 pub fn reset(new: &mut Value, old: &Value, members: &[&str]) {
@@ -166,3 +161,6 @@ fn set(members: &mut Map<String, Value>, key: &str, value: Option<Value>) {
         None => drop(members.remove(key)),
     }
 }
+
+#[cfg(test)]
+mod tests;

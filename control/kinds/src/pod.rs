@@ -16,3 +16,6 @@ mod status;
 mod update;
 pub(crate) mod volume;
 mod warnings;
+
+#[cfg(test)]
+mod tests;

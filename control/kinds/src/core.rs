@@ -14,6 +14,9 @@ pub mod service;
 mod service_account;
 mod volume;
 
+#[cfg(test)]
+mod tests;
+
 use proto_kube::Resource;
 
 use crate::Kind;
