@@ -5,6 +5,7 @@ mod usage;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use proto_kube::quantity::{Amount, Quantity};
 use proto_kube::status::Result;
 use proto_kube::view::View;
 use proto_kube::{GroupResource, Resource, object};
@@ -43,53 +44,95 @@ pub(crate) fn validate(scene: &Scene<'_>, object: &Value, effects: &mut Effects)
         return Ok(());
     }
     let resource = request.resource.group_resource();
-    for quota in scene.view.list(QUOTAS, request.namespace) {
-        let quota = Quota::of(quota, scene.view, scene.now);
-        let limited = usage::limited(resource, &quota.hard);
-        if limited.is_empty() || !usage::in_scope(&quota.object, resource, object) {
-            continue;
-        }
-        if let Some(why) = usage::unspecified(resource, &limited, object) {
-            return Err(scene.forbidden(format!("failed quota: {}: {why}", object::name(&quota.object))));
-        }
-        let asked = asked(scene, resource, &quota, object)?;
-        if asked.is_empty() {
-            continue;
-        }
+    let old = request.old.filter(|_| request.operation == Operation::Update);
+    for quota in pertinent(resource, request.namespace, scene.view) {
+        let is_in = usage::in_scope(&quota, resource, object);
         // What a status says is so already: it is charged but not refused.
-        if request.subresource != "status" {
-            quota.allow(scene, &asked)?;
+        let refuses = is_in && request.subresource != "status";
+        if refuses && let Some(why) = usage::unspecified(resource, &limited(resource, &quota), object) {
+            return Err(scene.forbidden(format!("failed quota: {}: {why}", object::name(&quota))));
+        }
+        if refuses {
+            check_signs(scene, &usage::of(resource, object, scene.now))?;
+        }
+        let change = change(&quota, resource, old, Some(object), scene.now);
+        if change.is_empty() {
+            continue;
+        }
+        let quota = Quota::of(quota, scene.view, scene.now);
+        if refuses {
+            quota.allow(scene, &change)?;
         }
         if !request.dry_run {
-            effects.charges.push(quota.charge(&asked));
+            effects.charges.push(quota.charge(&change));
         }
     }
     Ok(())
 }
 
-/// What an object takes of a quota beyond what its old form took already.
-fn asked(scene: &Scene<'_>, resource: GroupResource<'_>, quota: &Quota, object: &Value) -> Result<List> {
-    let mut asked = usage::of(resource, object, scene.now);
-    let negative: Vec<&str> = asked
-        .iter()
-        .filter(|(_, quantity)| quantity.amount < proto_kube::quantity::Amount::default())
-        .map(|(name, _)| name.as_str())
-        .collect();
-    if !negative.is_empty() {
-        let list = negative.join(",");
-        return Err(scene.forbidden(format!("quota usage is negative for resource(s): {list}")));
+/// What is given back when an object is removed, to be written in the same transaction. Upstream leaves that to a
+/// controller, which counts everything anew some time later.
+#[must_use]
+pub fn release(resource: &Resource, object: &Value, view: &dyn View, now: Timestamp) -> Vec<Charge> {
+    let namespace = object::namespace(object);
+    if namespace.is_empty() || IGNORED.contains(&(resource.group, resource.plural)) {
+        return Vec::new();
     }
-    let old = scene.request.old.filter(|_| scene.request.operation == Operation::Update);
-    if let Some(old) = old.filter(|old| usage::in_scope(&quota.object, resource, old)) {
-        let before = usage::of(resource, old, scene.now);
-        for (name, quantity) in &mut asked {
-            if let Some(before) = before.get(name) {
-                *quantity = *quantity - *before;
-            }
+    let resource = resource.group_resource();
+    let mut charges = Vec::new();
+    for quota in pertinent(resource, namespace, view) {
+        let change = change(&quota, resource, Some(object), None, now);
+        // A quota cannot give back to itself what it is no more.
+        let itself = resource == QUOTAS && object::name(&quota) == object::name(object);
+        if !change.is_empty() && !itself {
+            charges.push(Quota::of(quota, view, now).charge(&change));
         }
     }
-    asked.retain(|name, quantity| is_positive(*quantity) && quota.hard.contains_key(name));
-    Ok(asked)
+    charges
+}
+
+/// The quotas of a namespace that limit something about a resource.
+fn pertinent(resource: GroupResource<'_>, namespace: &str, view: &dyn View) -> Vec<Arc<Value>> {
+    let mut quotas = view.list(QUOTAS, namespace);
+    quotas.retain(|quota| !limited(resource, quota).is_empty());
+    quotas
+}
+
+fn limited(resource: GroupResource<'_>, quota: &Value) -> Vec<String> {
+    usage::limited(resource, &resources::of(object::at(quota, &["spec", "hard"])))
+}
+
+/// By how much the use of what a quota limits differs between two forms of an object.
+fn change(
+    quota: &Value,
+    resource: GroupResource<'_>,
+    old: Option<&Value>,
+    new: Option<&Value>,
+    now: Timestamp,
+) -> List {
+    let of = |object: Option<&Value>| {
+        let object = object.filter(|object| usage::in_scope(quota, resource, object));
+        object.map(|object| usage::of(resource, object, now)).unwrap_or_default()
+    };
+    let (before, mut change) = (of(old), of(new));
+    for (name, quantity) in before {
+        let own = change.get(&name).copied().unwrap_or_default();
+        change.insert(name, own - quantity);
+    }
+    let names = limited(resource, quota);
+    change.retain(|name, quantity| quantity.amount != Amount::default() && names.contains(name));
+    change
+}
+
+fn check_signs(scene: &Scene<'_>, used: &List) -> Result<()> {
+    let negative = used.iter().filter(|(_, quantity)| quantity.amount < Amount::default());
+    let names: Vec<&str> = negative.map(|(name, _)| name.as_str()).collect();
+    match names.is_empty() {
+        true => Ok(()),
+        false => {
+            Err(scene.forbidden(format!("quota usage is negative for resource(s): {}", names.join(","))))
+        }
+    }
 }
 
 impl Quota {
@@ -104,13 +147,13 @@ impl Quota {
         Self { hard, used, object }
     }
 
-    fn allow(&self, scene: &Scene<'_>, asked: &List) -> Result<()> {
-        let sum = self.with(asked);
+    fn allow(&self, scene: &Scene<'_>, change: &List) -> Result<()> {
+        let sum = self.with(change);
         let beyond = |name: &str| {
-            let bound = |list: &List| list.get(name).map(|quantity| quantity.amount);
-            asked.contains_key(name) && bound(&sum) > bound(&self.hard)
+            let amount = |list: &List| list.get(name).map(|quantity| quantity.amount);
+            change.get(name).copied().is_some_and(is_positive) && amount(&sum) > amount(&self.hard)
         };
-        if !asked.keys().any(|name| beyond(name)) {
+        if !change.keys().any(|name| beyond(name)) {
             return Ok(());
         }
         let show = |list: &List| {
@@ -118,24 +161,30 @@ impl Quota {
             shown.collect::<Vec<_>>().join(",")
         };
         let name = object::name(&self.object);
-        let (asked, used, hard) = (show(asked), show(&self.used), show(&self.hard));
+        let (asked, used, hard) = (show(change), show(&self.used), show(&self.hard));
         let why = format!("exceeded quota: {name}, requested: {asked}, used: {used}, limited: {hard}");
         Err(scene.forbidden(why))
     }
 
-    fn with(&self, asked: &List) -> List {
+    /// What is used after a change; never less than nothing, whatever the status said before.
+    fn with(&self, change: &List) -> List {
         let mut sum = self.used.clone();
-        resources::add(&mut sum, asked);
+        resources::add(&mut sum, change);
+        for quantity in sum.values_mut() {
+            if quantity.amount < Amount::default() {
+                *quantity = Quantity::default();
+            }
+        }
         sum
     }
 
-    fn charge(&self, asked: &List) -> Charge {
+    fn charge(&self, change: &List) -> Charge {
         Charge {
             resource: QUOTAS,
             namespace: object::namespace(&self.object).to_owned(),
             name: object::name(&self.object).to_owned(),
             expect: object::text(&self.object, &["metadata", "resourceVersion"]).to_owned(),
-            object: with_status(&self.object, &self.hard, &self.with(asked)),
+            object: with_status(&self.object, &self.hard, &self.with(change)),
         }
     }
 }
@@ -146,8 +195,7 @@ fn with_status(quota: &Value, hard: &List, used: &List) -> Value {
     quota
 }
 
-/// The quota with its status counted anew from what is in its namespace; `None` when it says so already. What is deleted
-/// or has ended is given back by this alone, so somebody must ask after each deletion in a namespace with quotas.
+/// The quota with its status counted anew from what is in its namespace; `None` when it says so already.
 #[must_use]
 pub fn recount(quota: &Value, view: &dyn View, now: Timestamp) -> Option<Value> {
     let list = |path: &[&str]| resources::of(object::at(quota, path));

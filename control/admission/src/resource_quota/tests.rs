@@ -152,6 +152,35 @@ fn an_update_is_charged_what_it_adds() {
 }
 
 #[test]
+fn what_goes_or_shrinks_is_given_back() {
+    let service = |kind: &str| json!({"metadata": {"name": "s", "namespace": "ns"}, "spec": {"type": kind, "ports": [{}, {}]}});
+    let hard = json!({"pods": "2", "requests.cpu": "2", "services.nodeports": "1"});
+    let pod = sized("p", "2", "1");
+    let cluster = cluster(hard).and("", "pods", pod.clone()).and("", "services", service("NodePort"));
+    let used =
+        |charges: &[Charge]| charges.iter().map(|c| c.object["status"]["used"].clone()).collect::<Vec<_>>();
+    let pods = proto_kube::resource::find("", "v1", "pods").unwrap();
+    assert_eq!(
+        used(&release(pods, &pod, &cluster, now())),
+        [json!({"pods": "0", "requests.cpu": "0", "services.nodeports": "2"})]
+    );
+    let mut done = pod.clone();
+    done["status"] = json!({"phase": "Failed"});
+    let status = Ask::update("", "pods", pod.clone()).sub("status");
+    assert_eq!(used(&status.validate(&done, &cluster).unwrap().charges)[0]["pods"], "0");
+    assert!(status.validate(&pod, &cluster).unwrap().charges.is_empty());
+    assert!(release(pods, &done, &cluster, now()).is_empty());
+    // Beyond the limit already, but less than before.
+    let ask = Ask::update("", "services", service("NodePort"));
+    assert_eq!(
+        used(&ask.validate(&service("ClusterIP"), &cluster).unwrap().charges)[0]["services.nodeports"],
+        "0"
+    );
+    let events = proto_kube::resource::find("", "v1", "events").unwrap();
+    assert!(release(events, &pod, &cluster, now()).is_empty());
+}
+
+#[test]
 fn scopes_choose_the_pods() {
     let scope = |name: &str| json!({"scopes": [name]});
     let class = |operator: &str, values: Value| json!({"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": operator, "values": values}]}});

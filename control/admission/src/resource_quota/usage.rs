@@ -46,6 +46,9 @@ pub(super) fn is_counted(scene: &Scene<'_>, new: &Value) -> bool {
     match (request.resource.group_resource(), request.subresource) {
         (PODS, "") => creates || (updates && changed(|pod| is_terminating(pod).into())),
         (PODS, "resize") => updates,
+        (PODS, "status") => {
+            request.old.is_some_and(|old| has_ended(old, scene.now) != has_ended(new, scene.now))
+        }
         (SERVICES | CLAIMS, "") => true,
         (CLAIMS, "status") => {
             updates
