@@ -12,7 +12,7 @@ use super::call::Call;
 use super::list::{self, Scope};
 use super::options::{self, Delete, List};
 use super::write::{self, ATTEMPTS, Admission, Commit};
-use super::{Entry, body, render, service};
+use super::{Entry, body, render};
 use crate::reply::{self, Body, Response};
 use crate::stored;
 
@@ -71,7 +71,7 @@ async fn delete_once(
         _ if options.dry_run => return Ok(Some(Deleted::Waits(object))),
         Deletion::Waits => Op::Put { value: stored::encode(&object), ttl: write::ttl(call) },
         Deletion::Now => {
-            besides.extend(service::release(call, &old));
+            besides.extend(write::release(call, &old)?);
             Op::Delete
         }
     };
@@ -170,7 +170,8 @@ pub(crate) async fn many(call: &Call<'_>, body: Body) -> Result<Response> {
     let options = read(call, body).await?;
     let scope = Scope::of(call, &selection)?;
     let found = list::select(&call.server.store, &scope, &selection).await?;
-    let deletions: Vec<_> = found.entries.iter().map(|entry| one_of_many(call, &options, entry).boxed()).collect();
+    let deletions: Vec<_> =
+        found.entries.iter().map(|entry| one_of_many(call, &options, entry).boxed()).collect();
     stream::iter(deletions).buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await?;
     if found.entries.is_empty() && renderer.streams() {
         return Ok(reply::bytes(200, renderer.form.media.name(), renderer.list(&found.page, &[])));

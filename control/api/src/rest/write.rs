@@ -110,6 +110,20 @@ impl Admission<'_> {
     }
 }
 
+/// What is to be written besides when a stored object is removed: what its service and its quotas get back.
+///
+/// # Errors
+/// When a quota cannot be written.
+pub(crate) fn release(call: &Call<'_>, object: &Value) -> Result<Vec<store::Write>> {
+    let view = Objects(&call.server.store);
+    let charges = admission::resource_quota::release(call.stored, object, &view, call.ctx.now);
+    let mut writes = service::release(call, object);
+    for given_back in &charges {
+        writes.push(charge(given_back)?);
+    }
+    Ok(writes)
+}
+
 fn charge(charge: &admission::Charge) -> Result<store::Write> {
     let resource = proto_kube::resource::preferred(charge.resource);
     let key = resource.and_then(|r| r.key(&charge.namespace, &charge.name));
@@ -426,7 +440,7 @@ impl Update {
         }
         let (key, expect) = (self.entry.key.to_string(), Expect::Revision(self.entry.mod_revision));
         let op = if self.due {
-            self.besides = service::release(call, &self.object);
+            self.besides = release(call, &render::parse(&self.entry))?;
             Op::Delete
         } else {
             Op::Put { value, ttl: ttl(call) }
