@@ -162,6 +162,9 @@ fn requirement(part: &str) -> Result<Requirement, NotASelector> {
     };
     let value = |text: &str| -> Result<String, NotASelector> {
         let text = text.trim();
+        if let Some(operator) = text.chars().find(|c| "=!<>".contains(*c)) {
+            return Err(wrong(format!("found '{operator}', expected: ',' or 'end of string'")));
+        }
         match crate::name::label_value(text).first() {
             Some(why) => Err(wrong(format!(
                 "unable to parse requirement: values[0]: Invalid value: \"{text}\": {why}"
