@@ -108,7 +108,10 @@ impl<I: Send + Sync + 'static> Writer<I> {
             };
             let go_on = match first {
                 Ok(request) => self.group(request),
-                Err(RecvTimeoutError::Timeout) => true,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.probe();
+                    true
+                }
                 Err(RecvTimeoutError::Disconnected) => false,
             };
             self.expire();
@@ -126,12 +129,23 @@ impl<I: Send + Sync + 'static> Writer<I> {
         }
     }
 
-    /// How long nothing needs doing: until the next key expires or the oldest history is to be forgotten.
+    /// Tries a failing disk anew, so that the store is known to work again before somebody writes.
+    fn probe(&mut self) {
+        let now = self.clock.now();
+        if let Some(log) = &mut self.log {
+            log.probe(now);
+            self.shared.trouble(log.failure().map(ToString::to_string));
+        }
+    }
+
+    /// How long nothing needs doing: until the next key expires, the oldest history is to be forgotten, or a failing
+    /// disk is to be tried anew.
     fn rest(&self) -> Option<Duration> {
         let inner = self.shared.read();
         let age = u64::try_from(self.history.age.as_millis()).unwrap_or(u64::MAX);
         let forget = inner.state.oldest().map(|time| time.saturating_add(age));
-        let next = [forget, inner.state.next_deadline()].into_iter().flatten().min()?;
+        let failing = self.log.as_ref().and_then(Log::failure).map(|_| 0);
+        let next = [forget, inner.state.next_deadline(), failing].into_iter().flatten().min()?;
         // At most once a second, so that deadlines that lie close together are met together.
         Some(Duration::from_millis(next.saturating_sub(self.clock.now()).max(1000)))
     }

@@ -9,7 +9,8 @@ use std::{
     time::Duration,
 };
 
-use store::{Config, History, Place, Store};
+use rustix::process::{Resource, Rlimit, setrlimit};
+use store::{CommitError, Config, History, Place, Store, Txn, Write};
 
 /// The directory that a process started by these tests shall write to.
 const CHILD: &str = "STORE_CRASH_CHILD";
@@ -25,6 +26,9 @@ const POINTS: [&str; 9] = [
     "store-snapshot-named",
     "store-clear",
 ];
+
+/// The directory that a process whose files may not grow shall write to.
+const LIMITED: &str = "STORE_LIMITED_CHILD";
 
 /// Small files and a short past, so that a second of writing passes every point.
 fn config(folder: &Path) -> Config {
@@ -137,4 +141,49 @@ fn one_process_at_a_time_holds_a_directory() {
         first.close().await;
         Store::<()>::open(config(folder.path())).await.expect("it is free").close().await;
     });
+}
+
+/// Not a test of its own: a process that meets a full disk, in the form of a limit to the size of its files.
+#[test]
+fn limited() {
+    let Some(folder) = std::env::var_os(LIMITED) else { return };
+    let limit = |bytes| {
+        let limit = Rlimit { current: bytes, maximum: None };
+        setrlimit(Resource::Fsize, limit).expect("below the hard limit");
+    };
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let store: Store = Store::open(config(Path::new(&folder))).await.expect("opens");
+        suite::put(&store, "/registry/full/before", "1").await;
+        limit(Some(600));
+        let big = || Txn::one(Write::create("/registry/full/big", vec![b'x'; 5000]));
+        let refused = store.commit(big()).await;
+        assert!(matches!(refused, Err(CommitError::Full { .. })), "{refused:?}");
+        let trouble = store.trouble().expect("it is known");
+        assert!(trouble.contains("full") && trouble.contains("log-"), "{trouble}");
+        assert!(store.get("/registry/full/big").is_none() && store.get("/registry/full/before").is_some());
+        limit(None);
+        while store.trouble().is_some() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let revision = store.commit(big()).await.expect("there is room again");
+        store.close().await;
+        let store: Store = Store::open(config(Path::new(&folder))).await.expect("opens");
+        assert_eq!(store.revision(), revision);
+        assert!(store.get("/registry/full/big").is_some());
+        store.close().await;
+    });
+    println!("\nlimited: done");
+}
+
+#[test]
+fn a_full_disk_refuses_writes_until_there_is_room() {
+    let folder = tempfile::tempdir().expect("a directory");
+    // The kernel's signal would end the process before it sees the error.
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' XFSZ; exec \"$0\" --exact limited --nocapture"]);
+    command.arg(std::env::current_exe().expect("this test")).env(LIMITED, folder.path());
+    let output = command.output().expect("starts");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("limited: done"), "{output:?}");
 }

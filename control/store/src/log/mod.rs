@@ -175,34 +175,43 @@ pub(crate) fn snapshot_name(revision: i64) -> String {
 impl Log {
     /// Makes events durable, as one frame. After a failure nothing is tried for a while.
     pub(crate) fn append<I>(&mut self, events: &[Event<I>], time: u64) -> Result<(), Failure> {
-        let Some(last) = events.last() else { return Ok(()) };
+        self.encoder.clear();
+        for event in events {
+            self.encoder.event(event);
+        }
+        self.attempt(time)?;
+        self.last = events.last().map_or(self.last, |event| event.revision);
+        Ok(())
+    }
+
+    /// After a failure: finds out whether the disk takes writes again, with a frame of no events.
+    pub(crate) fn probe(&mut self, time: u64) {
+        self.encoder.clear();
+        if self.failed.is_some() && self.attempt(time).is_err() {
+            tracing::debug!("the disk still refuses writes");
+        }
+    }
+
+    /// Writes what is encoded, unless the disk has just failed.
+    fn attempt(&mut self, time: u64) -> Result<(), Failure> {
         if let Some((failure, when)) = &self.failed
             && when.elapsed() < self.retry
         {
             return Err(failure.clone());
         }
-        self.encoder.clear();
-        for event in events {
-            self.encoder.event(event);
-        }
-        match self.write(Kind::Data, time) {
-            Ok(()) => {
-                if self.failed.take().is_some() {
-                    tracing::info!("the store can be written to again");
-                }
-                self.last = last.revision;
-                Ok(())
+        let Err(error) = self.write(Kind::Data, time) else {
+            if self.failed.take().is_some() {
+                tracing::info!("the store can be written to again");
             }
-            Err(error) => {
-                let name = self.tail.take().map_or_else(|| segment_name(self.next()), |tail| tail.name);
-                let failure = Failure::new(&self.disk.path(&name), &error);
-                if self.failed.is_none() {
-                    tracing::error!(%failure, "the store refuses writes until the disk takes them again");
-                }
-                self.failed = Some((failure.clone(), Instant::now()));
-                Err(failure)
-            }
+            return Ok(());
+        };
+        let name = self.tail.take().map_or_else(|| segment_name(self.next()), |tail| tail.name);
+        let failure = Failure::new(&self.disk.path(&name), &error);
+        if self.failed.is_none() {
+            tracing::error!(%failure, "the store refuses writes until the disk takes them again");
         }
+        self.failed = Some((failure.clone(), Instant::now()));
+        Err(failure)
     }
 
     /// Why the last write failed, if it did.

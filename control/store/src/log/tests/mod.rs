@@ -202,6 +202,7 @@ fn failing_writes_are_refused_and_later_ones_are_kept() {
             if round % 6 == 5 {
                 run.disk.heal();
             }
+            run.log.probe(run.time);
             let txns = some(&mut random);
             if !run.group(txns) {
                 refused += 1;
