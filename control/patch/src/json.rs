@@ -1,6 +1,7 @@
 //! JSON patch (RFC 6902) and JSON merge patch (RFC 7396), with upstream's limits and its leniencies.
 
-use json_patch::PatchOperation;
+use json_patch::jsonptr::Pointer;
+use json_patch::{AddOperation, CopyOperation, PatchOperation, ReplaceOperation};
 use serde_json::{Map, Value};
 
 use crate::{Error, go};
@@ -46,35 +47,71 @@ fn malformed(found: &Value, wanted: &str) -> Error {
 }
 
 fn operate(object: &mut Value, operation: PatchOperation, copied: &mut usize) -> Result<(), Error> {
-    let rejected = |why: &str| Err(Error::Rejected(format!("{why}: {operation}")));
-    if operation.path().is_root() {
-        return rejected("doc is missing path");
+    let rejected =
+        |why: &str, operation: &PatchOperation| Err(Error::Rejected(format!("{why}: {operation}")));
+    let operation = match leniently(object, operation) {
+        PatchOperation::Test(test) if test.value.is_null() && is_absent(object, &test.path) => return Ok(()),
+        PatchOperation::Replace(replace) if replace.path.is_root() => match replace.value {
+            Value::Object(_) | Value::Array(_) => {
+                *object = replace.value;
+                return Ok(());
+            }
+            _ => {
+                return rejected(
+                    "replace operation value must be object or array",
+                    &PatchOperation::Replace(replace),
+                );
+            }
+        },
+        operation => operation,
+    };
+    let of_root = match &operation {
+        PatchOperation::Test(_) => false,
+        PatchOperation::Copy(copy) => copy.from.is_root() || copy.path.is_root(),
+        other => other.path().is_root(),
+    };
+    if of_root {
+        return rejected("doc is missing path", &operation);
     }
     let brought = match &operation {
         PatchOperation::Add(add) => Some(&add.value),
         PatchOperation::Replace(replace) => Some(&replace.value),
         PatchOperation::Move(from) => from.from.resolve(object).ok(),
         PatchOperation::Copy(from) => from.from.resolve(object).ok(),
-        PatchOperation::Remove(_) => None,
-        // What is missing is null to a test.
-        PatchOperation::Test(test) if test.value.is_null() && test.path.resolve(object).is_err() => {
-            return Ok(());
-        }
-        PatchOperation::Test(_) => None,
+        PatchOperation::Remove(_) | PatchOperation::Test(_) => None,
     };
     if let Some(brought) = brought {
         if operation.path().count() + depth(brought) > DEEPEST {
-            return rejected("the object would nest too deep");
+            return rejected("the object would nest too deep", &operation);
         }
         if matches!(operation, PatchOperation::Copy(_)) {
             *copied += brought.to_string().len();
         }
         if *copied > MOST_COPIED {
-            return rejected("copied more than the accumulated copy size limit");
+            return rejected("copied more than the accumulated copy size limit", &operation);
         }
     }
     json_patch::patch_unsafe(object, std::slice::from_ref(&operation))
         .map_err(|e| Error::Rejected(e.to_string()))
+}
+
+/// Upstream reads a member that an object does not have as null, so that it can be replaced, and copied from.
+fn leniently(object: &Value, operation: PatchOperation) -> PatchOperation {
+    match operation {
+        PatchOperation::Replace(ReplaceOperation { path, value }) if is_absent(object, &path) => {
+            PatchOperation::Add(AddOperation { path, value })
+        }
+        PatchOperation::Copy(CopyOperation { from, path }) if is_absent(object, &from) => {
+            PatchOperation::Add(AddOperation { path, value: Value::Null })
+        }
+        other => other,
+    }
+}
+
+/// Whether the path leads to a member that its object does not have.
+fn is_absent(object: &Value, path: &Pointer) -> bool {
+    let parent = path.parent().and_then(|parent| parent.resolve(object).ok());
+    parent.is_some_and(Value::is_object) && path.resolve(object).is_err()
 }
 
 fn depth(value: &Value) -> usize {
@@ -130,3 +167,6 @@ pub(crate) fn drop_nulls(value: &mut Value) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@
 pub mod apply;
 mod error;
 pub mod fields;
+pub mod fuzz;
 mod go;
 mod json;
 mod strategic;

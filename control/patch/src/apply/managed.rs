@@ -150,8 +150,20 @@ pub(super) fn take(object: &mut Value) -> Option<Value> {
 /// Sets `managedFields`; without managers there is no such member.
 pub(super) fn put(object: &mut Value, managers: &Managers) {
     take(object);
-    if !managers.is_empty() && object.is_object() {
-        proto_kube::object::metadata(object).insert("managedFields".to_owned(), encode(managers).into());
+    if !managers.is_empty() {
+        set(object, encode(managers).into());
+    }
+}
+
+/// Sets `managedFields`, where there is an object to set them in.
+pub(super) fn set(object: &mut Value, entries: Value) {
+    let Some(members) = object.as_object_mut() else { return };
+    let metadata = members.entry("metadata").or_insert_with(|| json!({}));
+    if metadata.is_null() {
+        *metadata = json!({});
+    }
+    if let Some(metadata) = metadata.as_object_mut() {
+        metadata.insert("managedFields".to_owned(), entries);
     }
 }
 

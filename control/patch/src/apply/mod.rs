@@ -32,7 +32,7 @@ pub use filter::Filter;
 pub use manager::name as manager_name;
 pub use scale::Replicas;
 
-/// Gives an object in another version of its kind; `None` when the kind is not served in that version, and then the
+/// Gives an object in another version of its kind, of which any part may be missing; `None` when the kind is not served in that version, and then the
 /// entries of that version are forgotten.
 pub type Convert<'a> = &'a dyn Fn(&Value, &GroupVersion) -> Option<Value>;
 
@@ -216,5 +216,5 @@ pub fn keep_times(new: &mut Value, old: &Value) {
     let mut old = old.clone();
     managed::take(&mut old);
     let entries = if *new == old { Value::Array(before) } else { kept };
-    proto_kube::object::metadata(new).insert("managedFields".to_owned(), entries);
+    managed::set(new, entries);
 }

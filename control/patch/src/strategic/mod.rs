@@ -72,6 +72,10 @@ fn member(
     deletes: bool,
     scope: Scope<'_>,
 ) -> Result<(), Error> {
+    if patch.is_null() {
+        original.remove(&key);
+        return Ok(());
+    }
     let Some(current) = original.get_mut(&key) else {
         if !deletes && let Some(value) = without_directives(patch) {
             original.insert(key, value);
@@ -79,9 +83,6 @@ fn member(
         return Ok(());
     };
     match (current, patch) {
-        (_, Value::Null) => {
-            original.remove(&key);
-        }
         (Value::Object(members), Value::Object(patch)) => {
             let (scope, strategy) = scope.member(&key)?;
             *members = match strategy {
