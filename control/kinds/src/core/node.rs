@@ -40,7 +40,7 @@ impl Kind for Node {
             let first = object::items(spec, &["podCIDRs"]).next().and_then(Value::as_str).map(str::to_owned);
             match (one.as_str(), first) {
                 ("", Some(first)) if !first.is_empty() => spec["podCIDR"] = first.into(),
-                ("", None | Some(_)) => {}
+                ("", _) => {}
                 (_, Some(first)) if first == one => {}
                 _ => spec["podCIDRs"] = json!([one]),
             }
@@ -114,6 +114,11 @@ impl Kind for Node {
             "" => Value::from("<unknown>"),
             text => text.into(),
         };
+        let kernel = match (info("kernelVersion"), info("architecture")) {
+            ("", _) => "<unknown>".to_owned(),
+            (version, "") => version.to_owned(),
+            (version, architecture) => format!("{version} ({architecture})"),
+        };
         vec![
             object::name(node).into(),
             status(node).into(),
@@ -123,7 +128,7 @@ impl Kind for Node {
             address(node, "InternalIP"),
             address(node, "ExternalIP"),
             known("osImage"),
-            known("kernelVersion"),
+            kernel.into(),
             known("containerRuntimeVersion"),
         ]
     }

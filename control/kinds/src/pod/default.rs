@@ -170,7 +170,9 @@ pub(crate) fn pod(pod: &mut Value) {
             if host {
                 each(container, "ports", |port| {
                     let own = object::at(port, &["containerPort"]).and_then(Value::as_i64).unwrap_or(0);
-                    number(port, "hostPort", own);
+                    if own != 0 {
+                        number(port, "hostPort", own);
+                    }
                 });
             }
         });

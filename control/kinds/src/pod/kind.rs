@@ -143,8 +143,8 @@ fn addresses(status: &mut Value) {
     let one = object::text(status, &["podIP"]).to_owned();
     let first = object::items(status, &["podIPs"]).next().map(|ip| object::text(ip, &["ip"]).to_owned());
     match (one.as_str(), first) {
-        ("", Some(first)) => status["podIP"] = first.into(),
-        ("", None) => {}
+        ("", Some(first)) if !first.is_empty() => status["podIP"] = first.into(),
+        ("", _) => {}
         (_, Some(first)) if first == one => {}
         _ => status["podIPs"] = json!([{"ip": one}]),
     }
