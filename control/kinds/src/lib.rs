@@ -179,6 +179,7 @@ pub trait Kind: Sync {
     fn to_storage(&self, _object: &mut Value) {}
 
     /// Turns a stored object into one of this version.
+    #[expect(clippy::wrong_self_convention, reason = "a kind is no value that is converted")]
     fn from_storage(&self, _object: &mut Value) {}
 }
 

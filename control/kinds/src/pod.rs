@@ -9,6 +9,7 @@ mod columns;
 mod container;
 pub(crate) mod default;
 pub(crate) mod kind;
+mod mount;
 mod probe;
 pub(crate) mod scheduling;
 mod security;

@@ -112,12 +112,12 @@ fn amounts(limit: &Field<'_>) {
         if let Some(ratio) = ratio {
             ratios(&limit.at("maxLimitRequestRatio").entry(name), ratio, min, max);
         }
-        if let (Some(most), Some(request), false) = (most, request, resources::is_overcommitted(name)) {
-            if most.amount != request.amount {
-                let detail =
-                    format!("default value {most} must equal to defaultRequest value {request} in {name}");
-                limit.at("defaultRequest").entry(name).invalid_value(request.to_string(), detail);
-            }
+        if let (Some(most), Some(request), false) = (most, request, resources::is_overcommitted(name))
+            && most.amount != request.amount
+        {
+            let detail =
+                format!("default value {most} must equal to defaultRequest value {request} in {name}");
+            limit.at("defaultRequest").entry(name).invalid_value(request.to_string(), detail);
         }
     }
 }

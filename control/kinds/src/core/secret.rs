@@ -120,10 +120,11 @@ fn of_type(secret: &Field<'_>, data: &Field<'_>) {
             "kubernetes.io/ssh-auth" => value.needs(""),
             _ => value.needs_value(""),
         };
-        if there && kind.starts_with("kubernetes.io/docker") {
-            if let Some(why) = not_an_object(&bytes(value.value).unwrap_or_default()) {
-                value.invalid_value("<secret contents redacted>", why);
-            }
+        if there
+            && kind.starts_with("kubernetes.io/docker")
+            && let Some(why) = not_an_object(&bytes(value.value).unwrap_or_default())
+        {
+            value.invalid_value("<secret contents redacted>", why);
         }
     }
 }

@@ -36,7 +36,7 @@ impl Kind for Service {
     }
 
     fn name(&self, text: &str, prefix: bool) -> Vec<String> {
-        meta::maybe_prefix(text, prefix, name::label_1035)
+        meta::maybe_prefix(text, prefix, name::label)
     }
 
     fn initial_status(&self) -> Option<Value> {

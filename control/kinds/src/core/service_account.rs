@@ -5,13 +5,13 @@ use proto_kube::field::Errors;
 use proto_kube::object;
 use serde_json::{Value, json};
 
-use crate::column::{self, AGE, NAME, text};
+use crate::column::{self, AGE, NAME};
 use crate::pod::default;
 use crate::{Column, Kind};
 
 pub(super) struct ServiceAccount;
 
-const COLUMNS: &[Column] = &[NAME, text("Secrets", "How many secrets the account names."), AGE];
+const COLUMNS: &[Column] = &[NAME, AGE];
 
 /// Of the secrets only their names count.
 fn plain(account: &mut Value) {
@@ -39,7 +39,6 @@ impl Kind for ServiceAccount {
     }
 
     fn cells(&self, account: &Value, now: Timestamp) -> Vec<Value> {
-        let secrets = object::items(account, &["secrets"]).count();
-        vec![object::name(account).into(), secrets.into(), column::age(account, now)]
+        vec![object::name(account).into(), column::age(account, now)]
     }
 }

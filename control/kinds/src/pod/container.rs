@@ -5,7 +5,7 @@ use proto_kube::name;
 use serde_json::Value;
 
 use super::template::Context;
-use super::{probe, resources, security, volume};
+use super::{mount, probe, resources, security};
 use crate::check::Field;
 use crate::check::net;
 
@@ -155,8 +155,8 @@ fn one(container: &Field<'_>, context: &Context<'_>) {
     ports(&container.at("ports"));
     environment(&container.at("env"), context);
     sources(&container.at("envFrom"));
-    volume::mounts(container, context);
-    volume::devices(container, context);
+    mount::mounts(container, context);
+    mount::devices(container, context);
     container.at("imagePullPolicy").one_of(&["Always", "IfNotPresent", "Never"]);
     resources::requirements(&container.at("resources"), context);
     resize(&container.at("resizePolicy"), context);

@@ -35,10 +35,9 @@ pub(super) fn validate(new: &Value, old: &Value) -> Errors {
         claims(&status.at("resourceClaimStatuses"), new);
         ips(&status.at("podIPs"), "ip");
         let (ip, ips_of_host) = (status.at("hostIP"), status.at("hostIPs"));
-        if let Some(first) = ips_of_host.items().next().map(|ip| ip.at("ip")) {
-            if first.text() != ip.text() {
-                first.invalid("must be equal to `hostIP`");
-            }
+        let first = ips_of_host.items().next().map(|ip| ip.at("ip"));
+        if let Some(first) = first.filter(|first| first.text() != ip.text()) {
+            first.invalid("must be equal to `hostIP`");
         }
         ips(&ips_of_host, "ip");
     })

@@ -1,3 +1,5 @@
+//! Tables of the pod.
+
 use serde_json::{Value, json};
 
 use crate::cases::{cells, check_create, check_update, create, created, decoded, now, pod, update, with};
@@ -355,6 +357,40 @@ fn resizes() {
                 &["spec.containers[0].resources.limits: Forbidden: resource limits cannot be removed"],
             ),
         ],
+    );
+}
+
+#[test]
+fn faults_come_in_upstreams_order() {
+    let bad = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "bad", "namespace": "a"},
+        "spec": {
+            "restartPolicy": "Sometimes",
+            "volumes": [{"name": "v", "emptyDir": {}}, {"name": "v", "hostPath": {"path": "/x"}}, {"name": "w"}],
+            "containers": [{
+                "name": "c", "image": "x",
+                "volumeMounts": [{"name": "nope", "mountPath": "/x"}, {"name": "v", "mountPath": ""}],
+                "env": [{"name": "a=b", "value": "x"}, {"name": "X", "valueFrom": {}}],
+                "livenessProbe": {"httpGet": {"port": 0, "path": "/"}, "periodSeconds": -1},
+                "resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}},
+                "lifecycle": {"preStop": {}},
+            }],
+        },
+    });
+    assert_eq!(
+        create(&bad).1,
+        [
+            "spec.volumes[1].name: Duplicate value: \"v\"",
+            "spec.containers[0].env[0].name: Invalid value: \"a=b\": a valid environment variable name must consist only of printable ASCII characters other than '='",
+            "spec.containers[0].env[1].valueFrom: Invalid value: \"\": must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
+            "spec.containers[0].volumeMounts[0].name: Not found: \"nope\"",
+            "spec.containers[0].volumeMounts[1].mountPath: Required value",
+            "spec.containers[0].resources.requests: Invalid value: \"2Gi\": must be less than or equal to memory limit of 1Gi",
+            "spec.containers[0].lifecycle.preStop: Required value: must specify a handler type",
+            "spec.containers[0].livenessProbe.httpGet.port: Invalid value: 0: must be between 1 and 65535, inclusive",
+            "spec.containers[0].livenessProbe.periodSeconds: Invalid value: -1: must be greater than or equal to 0",
+            "spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"OnFailure\", \"Never\"",
+        ]
     );
 }
 

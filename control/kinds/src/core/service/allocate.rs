@@ -143,7 +143,7 @@ fn families(spec: &mut Value, was: Option<&Value>, ranges: &Ranges) -> Result<()
             ));
         }
     }
-    if errors.is_empty() && !(headless && !selects) {
+    if errors.is_empty() && (selects || !headless) {
         if policy == "RequireDualStack" && configured.len() < 2 {
             let detail = "this cluster is not configured for dual-stack services";
             errors.push(Error::invalid(&path, policy.clone(), detail));
@@ -204,9 +204,7 @@ fn addresses(
                 let why = match text.parse::<IpAddr>() {
                     Ok(ip) if own.addresses.contains(&ip) => continue,
                     Ok(ip) if !usable(block, ip) => {
-                        format!(
-                            "the provided IP ({ip}) is not in the valid range. The range of valid IPs is {block}"
-                        )
+                        "the provided network does not match the current range".to_owned()
                     }
                     Ok(ip) if taken.address(ip) => "provided IP is already allocated".to_owned(),
                     Ok(_) => continue,

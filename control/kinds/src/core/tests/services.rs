@@ -1,3 +1,5 @@
+//! Services and what they are given.
+
 use std::net::IpAddr;
 
 use super::*;
@@ -56,6 +58,15 @@ fn rules() {
                 json!({"spec": {"ports": [{"port": 80, "nodePort": 30000}]}}),
                 &["spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'"],
             ),
+        ],
+    );
+}
+
+#[test]
+fn rules_of_types_and_addresses() {
+    check_create(
+        &service(&json!({})),
+        &[
             (json!({"spec": {"type": "ExternalName"}}), &["spec.externalName: Required value"]),
             (json!({"spec": {"type": "ExternalName", "externalName": "a.b.", "ports": null}}), &[]),
             (
@@ -105,9 +116,9 @@ fn rules() {
                 &["spec.LoadBalancerSourceRanges: Forbidden: may only be used when `type` is 'LoadBalancer'"],
             ),
             (
-                json!({"metadata": {"name": "1a"}}),
+                json!({"metadata": {"name": "A"}}),
                 &[
-                    "metadata.name: Invalid value: \"1a\": a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')",
+                    "metadata.name: Invalid value: \"A\": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')",
                 ],
             ),
         ],
@@ -189,7 +200,7 @@ fn what_cannot_be_had() {
     assert_eq!(
         refused(&json!({"clusterIP": "10.1.0.2"}), FOUR),
         [
-            "spec.clusterIPs: Invalid value: [\"10.1.0.2\"]: failed to allocate IP 10.1.0.2: the provided IP (10.1.0.2) is not in the valid range. The range of valid IPs is 10.0.0.0/24"
+            "spec.clusterIPs: Invalid value: [\"10.1.0.2\"]: failed to allocate IP 10.1.0.2: the provided network does not match the current range"
         ]
     );
     assert_eq!(

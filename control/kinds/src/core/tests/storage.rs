@@ -1,3 +1,5 @@
+//! Volumes and claims.
+
 use super::*;
 
 fn volume() -> Value {
@@ -66,6 +68,11 @@ fn volumes() {
             ),
         ],
     );
+}
+
+#[test]
+fn changed_volumes() {
+    let made = created(&volume());
     check_update(
         "",
         &made,

@@ -1,3 +1,5 @@
+//! Tables of containers.
+
 use super::*;
 
 fn check(table: &[(Value, &[&str])]) {

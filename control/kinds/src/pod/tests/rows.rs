@@ -1,3 +1,5 @@
+//! A pod's row in each of its states.
+
 use super::*;
 
 /// The `Ready`, `Status` and `Restarts` of a pod with a status.

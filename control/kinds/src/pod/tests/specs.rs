@@ -1,3 +1,5 @@
+//! Tables of a pod's spec.
+
 use super::*;
 
 fn check(table: &[(Value, &[&str])]) {
@@ -47,6 +49,12 @@ fn texts_and_numbers() {
                 "spec.preemptionPolicy: Unsupported value: \"X\": supported values: \"PreemptLowerPriority\", \"Never\"",
             ],
         ),
+    ]);
+}
+
+#[test]
+fn systems_and_hosts() {
+    check(&[
         (
             json!({"os": {"name": "plan9"}}),
             &["spec.os: Unsupported value: \"plan9\": supported values: \"linux\", \"windows\""],
@@ -227,6 +235,13 @@ fn volumes() {
             of(json!({"configMap": {"name": "m", "items": [{"key": "k", "path": "/p"}]}})),
             &["spec.volumes[0].configMap.items[0].path: Invalid value: \"/p\": must be a relative path"],
         ),
+    ]);
+}
+
+#[test]
+fn projections_and_drivers() {
+    let of = |volume: Value| json!({"volumes": [with(&json!({"name": "v"}), &volume)]});
+    check(&[
         (
             of(json!({"nfs": {"server": "s", "path": "p"}})),
             &["spec.volumes[0].nfs.path: Invalid value: \"p\": must be an absolute path"],
