@@ -55,9 +55,8 @@ pub fn objects() -> Vec<(GroupResource<'static>, Value)> {
             }
         }
     }
-    // Twice: what `view` gathers, `edit` gathers again.
-    gather(&mut objects);
-    gather(&mut objects);
+    // What `view` gathers, `edit` gathers again, and `admin` from that.
+    while gather(&mut objects) {}
     objects
 }
 
@@ -70,14 +69,18 @@ pub(crate) fn node_rules() -> Vec<Rule> {
         .collect()
 }
 
-fn gather(objects: &mut [(GroupResource<'static>, Value)]) {
+/// Lets each role gather once; tells whether one changed.
+fn gather(objects: &mut [(GroupResource<'static>, Value)]) -> bool {
     let roles: Vec<Value> =
         objects.iter().filter(|(r, _)| r.resource == "clusterroles").map(|(_, role)| role.clone()).collect();
+    let mut changed = false;
     for (_, object) in objects.iter_mut() {
         if let Some(rules) = crate::rbac::aggregate(object, &roles) {
             object["rules"] = rules.into();
+            changed = true;
         }
     }
+    changed
 }
 
 fn role(namespace: &'static str, name: &str, options: &[&str]) -> (GroupResource<'static>, Value) {

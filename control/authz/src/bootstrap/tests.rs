@@ -92,6 +92,12 @@ fn the_policy_lets_each_do_his_work() {
             "{name} {verb} {resource} {namespace}"
         );
     }
+    let rules = |name| {
+        object::items(find(&objects(), "clusterroles", name), &["rules"]).map(Rule::of).collect::<Vec<_>>()
+    };
+    for (less, more) in [("view", "edit"), ("edit", "admin"), ("system:aggregate-to-view", "view")] {
+        assert!(crate::rbac::uncovered(&rules(more), &rules(less)).is_empty(), "{less} {more}");
+    }
     let anyone = User { groups: vec!["system:unauthenticated".to_owned()], ..User::default() };
     let may = |path| {
         policy.authorize(&anyone, &Attributes { verb: "get", path: Some(path), ..Attributes::default() })
