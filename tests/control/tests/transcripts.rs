@@ -27,7 +27,8 @@ fn replay(name: &str) {
 
 /// Whether ours is upstream's; a refusal of ours goes on to say what would allow it.
 fn same(ours: &str, upstream: &str) -> bool {
-    let refused = |ours: &str, upstream: &str| upstream.contains("forbidden: User") && ours.starts_with(upstream);
+    let refused =
+        |ours: &str, upstream: &str| upstream.contains("forbidden: User") && ours.starts_with(upstream);
     let (mut ours, mut upstream) = (ours.lines(), upstream.lines());
     loop {
         match (ours.next(), upstream.next()) {

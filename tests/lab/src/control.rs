@@ -29,7 +29,11 @@ impl Control {
 
     /// [`Control::start`] with more arguments for `cleat control`.
     pub fn start_with(arguments: &[&str]) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
+        Self::start_in(tempfile::tempdir()?, arguments)
+    }
+
+    /// [`Control::start_with`] on what a folder holds: the state is in its `data`.
+    pub fn start_in(folder: TempDir, arguments: &[&str]) -> Result<Self> {
         let arguments: Vec<String> = arguments.iter().map(|&a| a.to_owned()).collect();
         let child = spawn(folder.path(), &arguments)?;
         let mut control = Self { folder, arguments, child };
@@ -73,6 +77,20 @@ impl Control {
     #[must_use]
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Runs a command of `cleat` on its data directory and gives what it prints.
+    ///
+    /// # Errors
+    /// When it fails; with what it says.
+    pub fn cleat(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new(programs::debug()?.join("cleat"));
+        command.args(arguments).arg("--data-dir").arg(self.folder().join("data")).current_dir(self.folder());
+        let output = feed(&mut command, "")?;
+        if !output.status.success() {
+            bail!("cleat {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(String::from_utf8(output.stdout)?)
     }
 
     /// A client of it: a program that reads `KUBECONFIG` and keeps its caches in the folder.

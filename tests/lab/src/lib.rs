@@ -13,6 +13,7 @@ pub mod control;
 pub mod debian;
 pub mod demo;
 pub mod elf;
+pub mod etcd;
 pub mod http;
 pub mod image;
 pub mod machine;
@@ -28,6 +29,7 @@ pub mod vm;
 pub mod wait;
 
 pub use control::Control;
+pub use etcd::Etcd;
 pub use machine::{Machine, Process};
 pub use node::Node;
 pub use registry::Registry;

@@ -15,7 +15,6 @@ use tokio::task::JoinSet;
 use super::server::pss;
 use super::table::{Budget, Table, rank};
 use super::{count, millis};
-use lab::debian::Debian;
 
 const STARTS: usize = 5;
 const CLIENTS: usize = 8;
@@ -294,26 +293,9 @@ async fn store_of_ours() -> Result<f64> {
 
 /// Our store over Debian's etcd.
 async fn store_on_etcd() -> Result<f64> {
-    let folder = tempfile::tempdir()?;
-    let program = Debian::open()?.package("etcd-server")?.join("usr/bin/etcd");
-    let (client, peer) = (free_port()?, free_port()?);
-    let at = |port: u16| format!("http://127.0.0.1:{port}");
-    let mut command = Command::new(program);
-    command.arg("--data-dir").arg(folder.path()).args(["--name", "one", "--initial-cluster"]);
-    command.arg(format!("one={}", at(peer))).arg("--initial-advertise-peer-urls").arg(at(peer));
-    command.arg("--listen-peer-urls").arg(at(peer)).arg("--listen-client-urls").arg(at(client));
-    command.arg("--advertise-client-urls").arg(at(client));
-    let log = std::fs::File::create(folder.path().join("log"))?;
-    let mut etcd = command.stdout(log.try_clone()?).stderr(log).spawn().context("etcd")?;
-    let place = store::Place::Etcd(store::Etcd { endpoints: vec![at(client)], tls: None });
-    let figure = commits(place).await;
-    etcd.kill()?;
-    etcd.wait()?;
-    figure
-}
-
-fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    let etcd = tokio::task::spawn_blocking(lab::Etcd::start).await??;
+    let endpoints = vec![format!("http://{}", etcd.address())];
+    commits(store::Place::Etcd(store::Etcd { endpoints, tls: None })).await
 }
 
 async fn commits(place: store::Place) -> Result<f64> {
