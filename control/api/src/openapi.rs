@@ -139,7 +139,8 @@ mod tests {
     async fn documents_are_found_by_their_hash() {
         let hash = openapi::v3_hash("apis/batch/v1").unwrap();
         let found = ask("v3/apis/batch/v1", &format!("hash={hash}"), &[]).await;
-        assert_eq!((found.status().as_u16(), &found.headers()[CACHE_CONTROL]), (200, "public, immutable"));
+        assert_eq!(found.status(), 200);
+        assert_eq!(found.headers()[CACHE_CONTROL], "public, immutable");
         assert_eq!(found.headers()[EXPIRES], "Fri, 01 Jan 1971 00:00:00 GMT");
         let older = ask("v3/apis/batch/v1", "hash=old", &[]).await;
         assert_eq!(older.headers()[LOCATION], format!("/openapi/v3/apis/batch/v1?hash={hash}"));

@@ -39,6 +39,14 @@ pub(crate) fn type_of(kind: &Gvk) -> Result<TypeId> {
     schema::table().kind(kind).ok_or_else(|| Status::internal(format!("no schema for {kind}")))
 }
 
+/// What upstream's own package for a group is called.
+fn package(kind: &Gvk) -> &str {
+    match kind.group.split('.').next() {
+        None | Some("") => "core",
+        Some(first) => first,
+    }
+}
+
 /// Refuses a body that says it is of another kind than the endpoint takes.
 fn check_kind(found: &Gvk, expected: &Gvk) -> Result<()> {
     if found == expected {
@@ -55,7 +63,7 @@ fn check_kind(found: &Gvk, expected: &Gvk) -> Result<()> {
     let cannot = format!("{kind} in version \"{version}\" cannot be handled as a {wanted}");
     let why = match proto_kube::resource::of_kind(found) {
         Some(_) => {
-            format!("converting ({version}.{kind}) to ({}.{wanted}): unknown conversion", expected.version)
+            format!("converting ({version}.{kind}) to ({}.{wanted}): unknown conversion", package(expected))
         }
         None => format!("no kind \"{kind}\" is registered for version \"{}\"", found.api_version()),
     };
@@ -117,7 +125,9 @@ fn typed(
 /// 400 for a body that is none, 415 for a form that there is not.
 pub(crate) fn options(content_type: &str, bytes: &[u8], kind: &str) -> Result<Value> {
     let version = match Media::of_body(content_type)? {
-        Media::Protobuf => wire::Envelope::open(bytes).ok().map(|e| (e.api_version.to_owned(), e.kind.to_owned())),
+        Media::Protobuf => {
+            wire::Envelope::open(bytes).ok().map(|e| (e.api_version.to_owned(), e.kind.to_owned()))
+        }
         Media::Json => decode::head(bytes).ok().map(|head| (head.api_version, head.kind)),
         Media::Yaml => None,
     };

@@ -142,7 +142,7 @@ impl List {
 /// A revision as a client writes it; `None` for an empty text.
 ///
 /// # Errors
-/// When it is no number: 422 for a watch, 400 otherwise.
+/// When it is no number: 500 for a watch as upstream has it, 400 otherwise.
 pub(crate) fn revision(text: &str, watch: bool) -> Result<Option<u64>> {
     if text.is_empty() {
         return Ok(None);
@@ -151,7 +151,7 @@ pub(crate) fn revision(text: &str, watch: bool) -> Result<Option<u64>> {
         let why = format!("strconv.ParseUint: parsing {}: invalid syntax", json!(text));
         let error = field::Error::invalid(&Path::new("resourceVersion"), text, why);
         if watch {
-            Status::invalid(&Gvk::new("meta.k8s.io/v1", "ListOptions"), "", &[error])
+            Status::unknown(error.to_string())
         } else {
             Status::bad_request(format!("invalid resource version: {error}"))
         }
@@ -436,7 +436,7 @@ mod tests {
         let text = "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
         assert_eq!(list("sendInitialEvents=true", true).unwrap_err(), (422, text.to_owned()));
         assert_eq!(list("resourceVersionMatch=NotOlderThan", true).unwrap_err().0, 422);
-        assert_eq!(list("resourceVersion=x", true).unwrap_err().0, 422);
+        assert_eq!(list("resourceVersion=x", true).unwrap_err().0, 500);
         let watch = list("sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&timeoutSeconds=9", true).unwrap();
         assert_eq!((watch.initial, watch.bookmarks, watch.seconds), (Some(true), true, Some(9)));
     }

@@ -13,7 +13,7 @@ use super::delete::{self, Deleted};
 use super::options::{Delete, Verb, Write};
 use super::write::{self, Admission};
 use super::{Objects, body};
-use crate::reply::{Body, Response};
+use crate::reply::{self, Body, Response};
 use crate::reviews;
 
 const PDB: GroupResource<'static> = GroupResource { group: "policy", resource: "poddisruptionbudgets" };
@@ -74,23 +74,28 @@ pub(crate) async fn token(call: &Call<'_>, body: Body) -> Result<Response> {
     call.answer(201, &object)
 }
 
-/// Answers what needs the agent of a node.
+/// Answers what needs the agent of a node: the log of a pod that has no node yet is empty, all else is refused.
 ///
 /// # Errors
-/// Always: 404 without such an object, 400 without a node, else 503.
+/// 404 without such an object, 400 without a node, else 503.
 pub(crate) fn stream(call: &Call<'_>) -> Result<Response> {
     let name = call.path_name();
     let missing = || Status::not_found(call.group_resource(), name);
     let object =
         Objects(&call.server.store).get(call.group_resource(), call.namespace, name).ok_or_else(missing)?;
-    if call.resource.plural == "pods" && object::text(&object, &["spec", "nodeName"]).is_empty() {
-        return Err(Status::bad_request(format!("pod {name} does not have a host assigned")));
+    let (pod, subresource) = (call.resource.plural == "pods", call.subresource());
+    match object::text(&object, &["spec", "nodeName"]) {
+        "" if pod && subresource == "log" => {
+            let mut response = Response::new(reply::full(""));
+            *response.status_mut() = http::StatusCode::NO_CONTENT;
+            Ok(response)
+        }
+        "" if pod => Err(Status::bad_request(format!("pod {name} does not have a host assigned"))),
+        _ => {
+            let resource = call.group_resource();
+            Err(Status::unavailable(format!("{resource}/{subresource}: no node's agent can be reached yet")))
+        }
     }
-    let subresource = call.subresource();
-    Err(Status::unavailable(format!(
-        "{}/{subresource}: no node's agent can be reached yet",
-        call.group_resource()
-    )))
 }
 
 /// Answers the binding of a pod to a node.

@@ -15,7 +15,7 @@ use super::Entry;
 use super::index;
 use super::negotiate::{Form, Media, Meta, Shape};
 use super::options::Include;
-use super::yaml;
+use super::{scale, yaml};
 
 /// Writes objects of one resource in one form.
 #[derive(Clone, Copy)]
@@ -202,21 +202,24 @@ impl Renderer {
                     "kind": "Table",
                     "apiVersion": meta.api_version(),
                     "metadata": {"resourceVersion": revision},
-                    "columnDefinitions": if headers { self.columns() } else { Value::Null },
+                    "columnDefinitions": if headers { self.columns(object::text(object, &["kind"])) } else { Value::Null },
                     "rows": [self.row(object, meta)],
                 })
             }
         }
     }
 
-    fn columns(&self) -> Value {
+    fn columns(&self, kind: &str) -> Value {
         let one = |c: &kinds::Column| {
             json!({
                 "name": c.name, "type": c.kind, "format": c.format,
                 "description": c.description, "priority": c.priority,
             })
         };
-        kinds::of(index::stored(self.resource)).columns().iter().map(one).collect()
+        match kind {
+            "Scale" => scale::COLUMNS.iter().map(one).collect(),
+            _ => kinds::of(index::stored(self.resource)).columns().iter().map(one).collect(),
+        }
     }
 
     fn row(&self, object: &Value, meta: Meta) -> Value {
@@ -226,7 +229,11 @@ impl Renderer {
             index::to_storage(self.resource, stored.to_mut());
         }
         let mut row = Map::new();
-        row.insert("cells".to_owned(), kind.cells(&stored, self.now).into());
+        let cells = match object::text(object, &["kind"]) {
+            "Scale" => scale::cells(object, self.now),
+            _ => kind.cells(&stored, self.now),
+        };
+        row.insert("cells".to_owned(), cells.into());
         let conditions = kind.row_conditions(&stored);
         if !conditions.is_empty() {
             row.insert("conditions".to_owned(), conditions.into());
@@ -260,7 +267,7 @@ impl Renderer {
                 format!("{{\"kind\":\"PartialObjectMetadataList\",\"apiVersion\":\"{version}\",\"metadata\":{metadata},\"items\":[")
             }
             Shape::Table(meta) => {
-                let (version, columns) = (meta.api_version(), self.columns());
+                let (version, columns) = (meta.api_version(), self.columns(self.resource.kind));
                 format!("{{\"kind\":\"Table\",\"apiVersion\":\"{version}\",\"metadata\":{metadata},\"columnDefinitions\":{columns},\"rows\":[")
             }
         }

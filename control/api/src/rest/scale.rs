@@ -1,6 +1,8 @@
 //! The `scale` subresource: the replicas of an object as an object of its own.
 
 use ::patch::apply::Replicas;
+use jiff::Timestamp;
+use kinds::column::{self, Column};
 use proto_kube::status::{Result, Status};
 use proto_kube::{Gvk, object};
 use serde_json::Value;
@@ -12,6 +14,20 @@ use super::patching::Patch;
 use super::write::{self, Change};
 use super::{body, list, render};
 use crate::reply::{Body, Response};
+
+/// The columns of a scale in a table.
+pub(crate) const COLUMNS: &[Column] = &[
+    column::NAME,
+    column::integer("Desired", "How many replicas are wished for."),
+    column::integer("Available", "How many replicas there are."),
+    column::AGE,
+];
+
+/// The cells of a scale in a table.
+pub(crate) fn cells(scale: &Value, now: Timestamp) -> Vec<Value> {
+    let replicas = |of: &str| object::at(scale, &[of, "replicas"]).cloned().unwrap_or_else(|| 0.into());
+    vec![object::name(scale).into(), replicas("spec"), replicas("status"), column::age(scale, now)]
+}
 
 fn kind() -> Gvk {
     Gvk::new("autoscaling/v1", "Scale")

@@ -303,10 +303,7 @@ impl Allocator<'_> {
                         Some(range) if is_host(range, address) => self
                             .is_taken(&address_key(address))
                             .then(|| "provided IP is already allocated".to_owned()),
-                        range => Some(format!(
-                            "the provided IP ({address}) is not in the valid range. The range of valid IPs is {}",
-                            range.map(|r| r.to_string()).unwrap_or_default()
-                        )),
+                        _ => Some("the provided network does not match the current range".to_owned()),
                     };
                     if let Some(why) = why {
                         let why = format!("failed to allocate IP {address}: {why}");

@@ -175,6 +175,17 @@ fn check(call: &Call<'_>, name: &str, errors: &[field::Error]) -> Result<()> {
     if errors.is_empty() { Ok(()) } else { Err(Status::invalid(&call.resource.gvk(), name, errors)) }
 }
 
+/// Refuses a role or binding that gives more than its writer has.
+fn escalation(call: &Call<'_>, name: &str, new: &Value, old: Option<&Value>) -> Result<()> {
+    let (server, resource) = (call.server, call.stored.group_resource());
+    let look = |policy: &authz::rbac::Policy| policy.escalation(&call.ctx.user, resource, name, new, old);
+    if resource.group == "rbac.authorization.k8s.io" {
+        server.authority.with_policy(&server.store, look)
+    } else {
+        Ok(())
+    }
+}
+
 /// Gives an object the namespace of the request.
 ///
 /// # Errors
@@ -272,6 +283,7 @@ impl Creation {
         owners::dedup(call, &mut object);
         let asked = object::name(&object).to_owned();
         admission.mutate(call, &asked, &mut object)?;
+        escalation(call, "", &object, None)?;
         meta::prepare_create(call.stored, &mut object, &random::uid(), fastrand::u64(..), call.ctx.now);
         place(call, &mut object)?;
         let name = object::name(&object).to_owned();
@@ -417,6 +429,7 @@ impl Update {
         };
         owners::dedup(call, &mut object);
         admission.mutate(call, name, &mut object)?;
+        escalation(call, name, &object, Some(&old))?;
         meta::prepare_update(call.stored, change.strategy, &mut object, &old);
         set_revision(&mut object, entry.mod_revision);
         let mut besides = Vec::new();

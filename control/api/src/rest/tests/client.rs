@@ -101,7 +101,12 @@ impl Client {
         let response = self.send(method, uri, headers, body).await;
         let (parts, body) = response.into_parts();
         let text = |name: &str| {
-            parts.headers.get_all(name).iter().map(|v| v.to_str().expect("a text").to_owned()).collect::<Vec<_>>()
+            parts
+                .headers
+                .get_all(name)
+                .iter()
+                .map(|v| v.to_str().expect("a text").to_owned())
+                .collect::<Vec<_>>()
         };
         Answer {
             code: parts.status.as_u16(),

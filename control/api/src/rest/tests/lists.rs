@@ -59,7 +59,8 @@ async fn selectors() {
         assert_eq!(found, expected, "{query}");
         assert_eq!(list["kind"], "ConfigMapList");
     }
-    let all = client.get("/api/v1/configmaps?fieldSelector=metadata.namespace%3Ddefault,metadata.name%3Da").await;
+    let all =
+        client.get("/api/v1/configmaps?fieldSelector=metadata.namespace%3Ddefault,metadata.name%3Da").await;
     assert_eq!(names(&all.is(200).json()), ["a"]);
     let refused = client.get(&format!("{CMS}?fieldSelector=foo%3D1")).await.is(400);
     assert_eq!(
@@ -94,7 +95,10 @@ async fn pages_are_of_one_revision() {
     }
     assert_eq!(expired.text("/reason"), "Expired");
     let token = expired.text("/metadata/continue");
-    assert!(!names(&client.get(&format!("{CMS}?continue={token}")).await.is(200).json()).contains(&"c".to_owned()));
+    assert!(
+        !names(&client.get(&format!("{CMS}?continue={token}")).await.is(200).json())
+            .contains(&"c".to_owned())
+    );
 }
 
 #[tokio::test]

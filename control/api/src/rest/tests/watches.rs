@@ -86,7 +86,9 @@ async fn a_list_as_a_watch() {
     make(&client, "b", "1").await;
     assert_eq!(events.line().await, "ADDED b");
     let refused = client.get(&format!("{CMS}?watch=true&sendInitialEvents=true")).await.is(422);
-    assert!(refused.message().contains("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"));
+    assert!(
+        refused.message().contains("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
+    );
     let mut future = client.watch(&format!("{CMS}?{list}&resourceVersion=99999")).await;
     let event = future.next().await.expect("an event");
     assert_eq!((&event["type"], &event["object"]["code"]), (&json!("ERROR"), &json!(504)));
@@ -96,7 +98,8 @@ async fn a_list_as_a_watch() {
 async fn time_is_up() {
     let client = with_one().await;
     let revision = client.server.store.revision();
-    let uri = format!("{CMS}?watch=true&resourceVersion={revision}&allowWatchBookmarks=true&timeoutSeconds=1");
+    let uri =
+        format!("{CMS}?watch=true&resourceVersion={revision}&allowWatchBookmarks=true&timeoutSeconds=1");
     let mut events = client.watch(&uri).await;
     client.post("/api/v1/namespaces/default/configmaps", &json!({"metadata": {"name": "x"}})).await.is(201);
     let mark = events.next().await.expect("a bookmark at the end");

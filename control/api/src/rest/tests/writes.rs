@@ -42,11 +42,31 @@ async fn creates() {
         })
     );
     for (object, code, message) in [
-        (json!({"metadata": {"name": "x", "namespace": "other"}}), 400, "the namespace of the provided object does not match the namespace sent on the request"),
-        (json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "x"}}), 400, "Pod in version \"v1\" cannot be handled as a ConfigMap"),
-        (json!({"kind": "ConfigMap", "apiVersion": "v2", "metadata": {"name": "x"}}), 400, "the API version in the data (v2) does not match the expected API version (v1)"),
-        (json!({"metadata": {"name": "C_1"}}), 422, "ConfigMap \"C_1\" is invalid: metadata.name: Invalid value: \"C_1\""),
-        (json!({"metadata": {}}), 422, "ConfigMap \"\" is invalid: metadata.name: Required value: name or generateName is required"),
+        (
+            json!({"metadata": {"name": "x", "namespace": "other"}}),
+            400,
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ),
+        (
+            json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "x"}}),
+            400,
+            "Pod in version \"v1\" cannot be handled as a ConfigMap",
+        ),
+        (
+            json!({"kind": "ConfigMap", "apiVersion": "v2", "metadata": {"name": "x"}}),
+            400,
+            "the API version in the data (v2) does not match the expected API version (v1)",
+        ),
+        (
+            json!({"metadata": {"name": "C_1"}}),
+            422,
+            "ConfigMap \"C_1\" is invalid: metadata.name: Invalid value: \"C_1\"",
+        ),
+        (
+            json!({"metadata": {}}),
+            422,
+            "ConfigMap \"\" is invalid: metadata.name: Required value: name or generateName is required",
+        ),
     ] {
         let refused = client.post(CMS, &object).await.is(code);
         assert!(refused.message().starts_with(message), "{}", refused.message());
@@ -73,7 +93,8 @@ async fn dry_runs_store_nothing() {
     assert_eq!(client.server.store.revision(), before);
     client.post(CMS, &json!({"metadata": {"name": "c1"}})).await.is(201);
     client.post(&format!("{CMS}?dryRun=All"), &json!({"metadata": {"name": "c1"}})).await.is(409);
-    let patched = client.patch(&format!("{CMS}/c1?dryRun=All"), "merge", r#"{"data":{"a":"b"}}"#).await.is(200);
+    let patched =
+        client.patch(&format!("{CMS}/c1?dryRun=All"), "merge", r#"{"data":{"a":"b"}}"#).await.is(200);
     assert_eq!(patched.text("/data/a"), "b");
     assert_eq!(client.get(&format!("{CMS}/c1")).await.text("/data/a"), "");
     client.delete(&format!("{CMS}/c1?dryRun=All"), "").await.is(200);
@@ -83,14 +104,18 @@ async fn dry_runs_store_nothing() {
 #[tokio::test]
 async fn fields_are_validated() {
     let client = Client::new().await;
-    let body = r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"c1"},"foo":1,"data":{"a":"1","a":"2"}}"#;
+    let body =
+        r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"c1"},"foo":1,"data":{"a":"1","a":"2"}}"#;
     let refused = client.ask("POST", &format!("{CMS}?fieldValidation=Strict"), &[], body).await.is(400);
     assert_eq!(
         refused.message(),
         "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: unknown field \"foo\", duplicate field \"data.a\""
     );
     let warned = client.ask("POST", CMS, &[], body).await.is(201);
-    assert_eq!(warned.warnings, ["299 - \"unknown field \\\"foo\\\"\"", "299 - \"duplicate field \\\"data.a\\\"\""]);
+    assert_eq!(
+        warned.warnings,
+        ["299 - \"unknown field \\\"foo\\\"\"", "299 - \"duplicate field \\\"data.a\\\"\""]
+    );
     assert_eq!(warned.text("/foo"), "");
     let other = body.replace("c1", "c2");
     let ignored = client.ask("POST", &format!("{CMS}?fieldValidation=Ignore"), &[], other).await.is(201);
@@ -129,7 +154,10 @@ async fn updates() {
     new["data"] = json!({"a": "b"});
     let second = client.put(&uri, &new).await.is(200);
     let stale = client.put(&uri, &new).await.is(409);
-    assert_eq!(stale.message(), "Operation cannot be fulfilled on configmaps \"c1\": the object has been modified; please apply your changes to the latest version and try again");
+    assert_eq!(
+        stale.message(),
+        "Operation cannot be fulfilled on configmaps \"c1\": the object has been modified; please apply your changes to the latest version and try again"
+    );
     let same = client.put(&uri, &second.json()).await.is(200);
     assert_eq!(same.revision(), second.revision(), "nothing changed, nothing is written");
     client.put(&uri, &json!({"metadata": {"name": "c1"}, "data": {"a": "c"}})).await.is(200);
@@ -158,10 +186,17 @@ async fn patches() {
     client.patch(&uri, "odd", "{}").await.is(415);
     client.patch(&uri, "merge", "{").await.is(400);
     client.patch(&format!("{DEPLOYMENTS}/none"), "merge", "{}").await.is(404);
-    let strict = client.patch(&format!("{uri}?fieldValidation=Strict"), "merge", r#"{"spec":{"x":1}}"#).await.is(422);
+    let strict =
+        client.patch(&format!("{uri}?fieldValidation=Strict"), "merge", r#"{"spec":{"x":1}}"#).await.is(422);
     assert!(strict.message().contains("unknown field \"spec.x\""), "{}", strict.message());
-    let invalid = client.patch(&uri, "merge", r#"{"spec":{"template":{"metadata":{"labels":{"app":"dX"}}}}}"#).await;
-    assert!(invalid.is(422).message().starts_with("Deployment.apps \"d\" is invalid: spec.template.metadata.labels: Invalid value"));
+    let invalid =
+        client.patch(&uri, "merge", r#"{"spec":{"template":{"metadata":{"labels":{"app":"dX"}}}}}"#).await;
+    assert!(
+        invalid
+            .is(422)
+            .message()
+            .starts_with("Deployment.apps \"d\" is invalid: spec.template.metadata.labels: Invalid value")
+    );
 }
 
 #[tokio::test]
@@ -178,7 +213,10 @@ async fn apply() {
     let mut wish = deployment("d");
     wish["spec"]["replicas"] = 2.into();
     let conflict = client.patch(&one, "apply", &wish.to_string()).await.is(409);
-    assert_eq!(conflict.message(), "Apply failed with 1 conflict: conflict with \"test\" using apps/v1: .spec.replicas");
+    assert_eq!(
+        conflict.message(),
+        "Apply failed with 1 conflict: conflict with \"test\" using apps/v1: .spec.replicas"
+    );
     client.patch(&format!("{one}&force=true"), "apply", &wish.to_string()).await.is(200);
 }
 
@@ -189,7 +227,12 @@ async fn deletions() {
     let uri = format!("{CMS}/c1");
     let refused = client.delete(&uri, r#"{"preconditions":{"uid":"zz"}}"#).await.is(409);
     let uid = made.text("/metadata/uid");
-    assert_eq!(refused.message(), format!("Operation cannot be fulfilled on ConfigMap \"c1\": the UID in the precondition (zz) does not match the UID in record ({uid}). The object might have been deleted and then recreated"));
+    assert_eq!(
+        refused.message(),
+        format!(
+            "Operation cannot be fulfilled on ConfigMap \"c1\": the UID in the precondition (zz) does not match the UID in record ({uid}). The object might have been deleted and then recreated"
+        )
+    );
     let gone = client.delete(&uri, r#"{"propagationPolicy":"Background"}"#).await.is(200);
     assert_eq!(
         gone.json(),
@@ -219,7 +262,10 @@ async fn a_pod_ends_gracefully() {
     assert_eq!(bound.text("/spec/nodeName"), "n1");
     assert_eq!(bound.text("/status/conditions/0/type"), "PodScheduled");
     let again = client.post(&format!("{uri}/binding"), &target).await.is(409);
-    assert_eq!(again.message(), "Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"n1\"");
+    assert_eq!(
+        again.message(),
+        "Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"n1\""
+    );
     client.get(&format!("{uri}/log")).await.is(503);
     let waits = client.delete(&uri, "").await.is(200);
     assert_eq!(waits.text("/metadata/deletionGracePeriodSeconds"), "30");
@@ -250,9 +296,14 @@ async fn scales() {
     let patched = client.patch(&uri, "merge", r#"{"spec":{"replicas":7}}"#).await.is(200);
     assert_eq!(patched.text("/spec/replicas"), "7");
     let live = client.get(&format!("{DEPLOYMENTS}/d")).await;
-    assert_eq!((live.text("/spec/replicas"), live.text("/metadata/generation")), ("7".to_owned(), "2".to_owned()));
+    assert_eq!(
+        (live.text("/spec/replicas"), live.text("/metadata/generation")),
+        ("7".to_owned(), "2".to_owned())
+    );
     let refused = client.patch(&uri, "merge", r#"{"spec":{"replicas":-1}}"#).await.is(422);
-    assert!(refused.message().starts_with("Scale.autoscaling \"d\" is invalid: spec.replicas: Invalid value: -1"));
+    assert!(
+        refused.message().starts_with("Scale.autoscaling \"d\" is invalid: spec.replicas: Invalid value: -1")
+    );
 }
 
 #[tokio::test]
@@ -311,10 +362,15 @@ async fn evictions_ask_the_budget() {
     let processing = client.post(&uri, &eviction).await.is(429);
     assert_eq!(processing.message(), "Cannot evict pod as it would violate the pod's disruption budget.");
     assert_eq!(processing.text("/details/causes/0/reason"), "DisruptionBudget");
-    let status = |allowed: u32| json!({"status": {"observedGeneration": 1, "disruptionsAllowed": allowed, "currentHealthy": 1, "desiredHealthy": 1, "expectedPods": 1}}).to_string();
+    let status = |allowed: u32| {
+        json!({"status": {"observedGeneration": 1, "disruptionsAllowed": allowed, "currentHealthy": 1, "desiredHealthy": 1, "expectedPods": 1}}).to_string()
+    };
     client.patch(&format!("{budgets}/b/status"), "merge", &status(0)).await.is(200);
     let refused = client.post(&uri, &eviction).await.is(429);
-    assert_eq!(refused.text("/details/causes/0/message"), "The disruption budget b needs 1 healthy pods and has 1 currently");
+    assert_eq!(
+        refused.text("/details/causes/0/message"),
+        "The disruption budget b needs 1 healthy pods and has 1 currently"
+    );
     client.patch(&format!("{budgets}/b/status"), "merge", &status(1)).await.is(200);
     client.post(&uri, &eviction).await.is(201);
     assert_eq!(client.get(&format!("{budgets}/b")).await.text("/status/disruptionsAllowed"), "0");
