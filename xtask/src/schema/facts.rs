@@ -38,7 +38,22 @@ impl Facts {
         for line in text.lines().filter(|l| !l.starts_with('#') && !l.is_empty()) {
             facts.line(line, definitions).with_context(|| line.to_owned())?;
         }
+        facts.check(definitions)?;
         Ok(facts)
+    }
+
+    /// Refuses facts about types and fields that there are not.
+    fn check(&self, definitions: &Definitions) -> Result<()> {
+        for (name, own) in self.types.iter().filter(|(_, own)| own.fields.is_empty()) {
+            let definition = definitions.of(name).with_context(|| format!("no type is named {name}"))?;
+            let marked = own.marks.iter().filter_map(|(_, mark)| mark.split('=').next());
+            let told = own.presence.keys().chain(own.tags.keys()).map(String::as_str).chain(marked);
+            if let Some(field) = told.into_iter().find(|field| definition["properties"].get(field).is_none())
+            {
+                bail!("{name} has no field {field}");
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn of(&self, name: &str) -> &Own {
