@@ -15,7 +15,7 @@ use proto_kube::{Status, User};
 use crate::audit;
 use crate::authn::{self, Peer, impersonate};
 use crate::authorize::{attributes, selector};
-use crate::info::RequestInfo;
+use crate::info::{RequestInfo, Target};
 use crate::metrics::InFlight;
 use crate::query::Query;
 use crate::random;
@@ -115,6 +115,9 @@ fn admit(server: &Server, peer: &Peer, parts: &Parts, asked: &mut Asked) -> Resu
 async fn serve(server: &Arc<Server>, user: User, asked: &Asked, parts: Parts, body: Body) -> Response {
     if asked.info.target.is_none() {
         return route::answer(server, &user, &asked.info, &asked.query, &parts.headers).await;
+    }
+    if !asked.info.target.as_ref().is_some_and(Target::is_served) {
+        return reply::no_such_page();
     }
     let limit = match time_limit(&asked.query, server.config.request_timeout) {
         Ok(limit) => limit,

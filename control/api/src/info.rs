@@ -52,6 +52,21 @@ impl Target {
         resource::find(&self.group, &self.version, &self.resource)
     }
 
+    /// Whether there is such a path: a resource that is served, in the scope that it has, with a subresource of its.
+    #[must_use]
+    pub fn is_served(&self) -> bool {
+        let Some(resource) = self.find() else { return false };
+        let collection = self.name.is_empty() || self.by_selector;
+        let scoped = match (resource.namespaced, self.namespace.is_empty()) {
+            (true, true) => collection,
+            (false, false) => self.namespace == self.name && resource.plural == "namespaces",
+            _ => true,
+        };
+        let subresource = resource.subresource(&self.subresource);
+        let sub = if self.subresource.is_empty() { self.rest.is_empty() } else { subresource.is_some() };
+        scoped && sub && (self.rest.is_empty() || self.subresource == "proxy")
+    }
+
     /// The served subresource, if the path names one that there is.
     #[must_use]
     pub fn find_subresource(&self) -> Option<&'static Subresource> {
@@ -151,11 +166,11 @@ fn resource_verb(method: &str, mut target: Target, watch: bool, query: &Query) -
 
 /// The name that a field selector asks for, when it is one that an object can have.
 fn named(selector: &str) -> Option<String> {
-    let terms = selector.split(',').filter_map(|term| {
+    let mut terms = selector.split(',').filter_map(|term| {
         let (key, value) = term.split_once('=')?;
         (key == "metadata.name").then(|| value.strip_prefix('=').unwrap_or(value))
     });
-    terms.last().filter(|name| !name.is_empty() && !name.contains(['/', '%', '\\'])).map(str::to_owned)
+    terms.next_back().filter(|name| !name.is_empty() && !name.contains(['/', '%', '\\'])).map(str::to_owned)
 }
 
 fn method_verb(method: &str) -> &'static str {
@@ -271,6 +286,27 @@ mod tests {
             let info = read("GET", path);
             assert_eq!((info.target, info.verb, info.path.as_str()), (None, "get", path));
         }
+    }
+
+    #[test]
+    fn paths_that_there_are() {
+        for (path, served) in [
+            ("/api/v1/pods", true),
+            ("/api/v1/nope", false),
+            ("/api/v1/namespaces/a", true),
+            ("/api/v1/namespaces/a/finalize", true),
+            ("/api/v1/namespaces/a/nodes", false),
+            ("/api/v1/nodes/n", true),
+            ("/api/v1/pods/p", false),
+            ("/api/v1/namespaces/a/pods/p/status", true),
+            ("/api/v1/namespaces/a/pods/p/nope", false),
+            ("/api/v1/namespaces/a/pods/p/status/x", false),
+            ("/api/v1/namespaces/a/pods/p/proxy/x", true),
+            ("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", true),
+        ] {
+            assert_eq!(read("GET", path).target.unwrap().is_served(), served, "{path}");
+        }
+        assert!(read("GET", "/api/v1/pods?fieldSelector=metadata.name=a").target.unwrap().is_served());
     }
 
     #[test]

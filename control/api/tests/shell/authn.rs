@@ -1,0 +1,187 @@
+//! Who is who, and who may what.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::client::Running;
+
+const WHO: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
+
+fn review() -> Value {
+    json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"})
+}
+
+#[tokio::test]
+async fn without_credentials_there_is_health_and_version() {
+    let running = Running::start().await;
+    let nobody = running.anonymous();
+    for (path, code) in [
+        ("/healthz", 200),
+        ("/livez?verbose", 200),
+        ("/readyz", 200),
+        ("/readyz/ping", 403),
+        ("/version", 200),
+        ("/", 401),
+        ("/api", 401),
+        ("/metrics", 401),
+        ("/openid/v1/jwks", 401),
+        ("/api/v1/namespaces", 401),
+        ("/api/v1/healthz", 401),
+    ] {
+        let answer = nobody.get(path).await;
+        assert_eq!(answer.code, code, "{path}");
+        if code == 401 {
+            assert_eq!(
+                (answer.json()["reason"].as_str(), answer.json()["kind"].as_str()),
+                (Some("Unauthorized"), Some("Status"))
+            );
+        }
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn certificates_tell_user_and_groups() {
+    let running = Running::start().await;
+    let admin = running.admin().post(WHO, &review()).await;
+    let user = &admin.json()["status"]["userInfo"];
+    assert_eq!((admin.code, &user["username"]), (201, &json!("kubernetes-admin")));
+    assert_eq!(user["groups"], json!(["system:masters", "system:authenticated"]));
+    let jane = running.user("jane", &["dev", "ops", "qa"]);
+    let user = jane.post(WHO, &review()).await.json()["status"]["userInfo"].clone();
+    assert_eq!(user["groups"], json!(["dev", "ops", "qa", "system:authenticated"]));
+    // Of another cluster, or of a time that is over.
+    let other = pki::Pki::open(None, pki::Names::default(), running.server.now()).unwrap();
+    assert_eq!(running.anonymous().identity(other.admin()).get("/api").await.code, 401);
+    assert_eq!(jane.get("/api").await.code, 200);
+    running.leap(400 * 24 * 3600);
+    assert_eq!(jane.get("/api").await.code, 401);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_role_is_in_force_when_it_is_written_and_not_when_it_is_gone() {
+    let running = Running::start().await;
+    let (admin, jane) = (running.admin(), running.user("jane", &["dev"]));
+    let pods = "/api/v1/namespaces/default/pods";
+    let refused = jane.get(pods).await;
+    assert_eq!((refused.code, refused.json()["reason"].clone()), (403, json!("Forbidden")));
+    let text = refused.json()["message"].as_str().unwrap().to_owned();
+    assert!(
+        text.starts_with(r#"pods is forbidden: User "jane" cannot list resource "pods" in API group "" in the namespace "default""#)
+            && text.contains("\"view\""),
+        "{text}"
+    );
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "dev"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "dev"}],
+    });
+    let bindings = format!("{RBAC}/namespaces/default/rolebindings");
+    for _ in 0..3 {
+        admin.create(&bindings, &binding).await;
+        assert_eq!(jane.get(pods).await.code, 200);
+        assert_eq!(jane.get("/api/v1/namespaces/kube-system/pods").await.code, 403);
+        assert_eq!(jane.post(pods, &json!({})).await.code, 403);
+        assert_eq!(admin.delete(&format!("{bindings}/dev")).await.code, 200);
+        assert_eq!(jane.get(pods).await.code, 403);
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn who_may_be_somebody_else() {
+    let running = Running::start().await;
+    let admin = running.admin();
+    let as_jane = admin.clone().header("impersonate-user", "jane").header("impersonate-group", "dev");
+    let user = as_jane.post(WHO, &review()).await.json()["status"]["userInfo"].clone();
+    assert_eq!(
+        (&user["username"], &user["groups"]),
+        (&json!("jane"), &json!(["dev", "system:authenticated"]))
+    );
+    assert_eq!(as_jane.get("/api/v1/secrets").await.code, 403);
+    let account = admin.clone().header("impersonate-user", "system:serviceaccount:a:b");
+    let groups = account.post(WHO, &review()).await.json()["status"]["userInfo"]["groups"].clone();
+    assert_eq!(groups, json!(["system:serviceaccounts", "system:serviceaccounts:a", "system:authenticated"]));
+    let jane = running.user("jane", &[]).header("impersonate-user", "bob").get("/api").await;
+    let text = jane.json()["message"].as_str().unwrap().to_owned();
+    assert_eq!(jane.code, 403);
+    assert!(
+        text.starts_with(r#"users "bob" is forbidden: User "jane" cannot impersonate resource "users""#),
+        "{text}"
+    );
+    assert_eq!(admin.header("impersonate-group", "dev").get("/api").await.code, 400);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn reviews_say_what_a_request_would_meet() {
+    let running = Running::start().await;
+    let admin = running.admin();
+    let review = |spec: Value| json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec});
+    let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+    let pods = json!({"verb": "get", "resource": "pods", "namespace": "default"});
+    for (spec, allowed) in [
+        (json!({"user": "jane", "resourceAttributes": pods}), false),
+        (json!({"user": "jane", "groups": ["system:masters"], "resourceAttributes": pods}), true),
+        (
+            json!({"user": "jane", "groups": ["system:authenticated"], "nonResourceAttributes": {"verb": "get", "path": "/api"}}),
+            true,
+        ),
+        (json!({"user": "jane", "nonResourceAttributes": {"verb": "get", "path": "/metrics"}}), false),
+        (
+            json!({"user": "system:kube-scheduler", "resourceAttributes": {"verb": "create", "resource": "pods", "subresource": "binding"}}),
+            true,
+        ),
+    ] {
+        let status = admin.create(path, &review(spec.clone())).await["status"].clone();
+        assert_eq!(status["allowed"], allowed, "{spec}: {status}");
+    }
+    for bad in [json!({"resourceAttributes": pods}), json!({"user": "jane"})] {
+        assert_eq!(admin.post(path, &review(bad)).await.code, 422);
+    }
+    let own = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview", "spec": {"namespace": "default"}});
+    let own = admin.create("/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", &own).await;
+    assert_eq!(own["status"]["resourceRules"][0]["verbs"], json!(["*"]));
+    running.stop().await;
+}
+
+/// A request is signed once it is approved, and the certificate is good for what it says.
+#[tokio::test]
+async fn approved_requests_are_signed() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    let running = Running::start().await;
+    let admin = running.admin();
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "bob");
+    params.distinguished_name.push(rcgen::DnType::OrganizationName, "ops");
+    let key = rcgen::KeyPair::generate().unwrap();
+    let request = STANDARD.encode(params.serialize_request(&key).unwrap().pem().unwrap());
+    let path = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+    let mut csr = admin
+        .create(
+            path,
+            &json!({
+                "apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"name": "bob"},
+                "spec": {"request": request, "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"]},
+            }),
+        )
+        .await;
+    csr["status"]["conditions"] =
+        json!([{"type": "Approved", "status": "True", "reason": "Test", "message": ""}]);
+    let approved = admin.send(Method::PUT, &format!("{path}/bob/approval"), csr.to_string()).await;
+    assert_eq!(approved.code, 200, "{}", approved.text());
+    let signed = async || admin.get(&format!("{path}/bob")).await.json()["status"]["certificate"].clone();
+    crate::client::until("it is signed", async || signed().await.is_string()).await;
+    let certificate = String::from_utf8(STANDARD.decode(signed().await.as_str().unwrap()).unwrap()).unwrap();
+    let bob = running.anonymous().identity(pki::Identity { certificate, key: key.serialize_pem() });
+    let user = bob.post(WHO, &review()).await.json()["status"]["userInfo"].clone();
+    assert_eq!(
+        (&user["username"], &user["groups"]),
+        (&json!("bob"), &json!(["ops", "system:authenticated"]))
+    );
+    running.stop().await;
+}

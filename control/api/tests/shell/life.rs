@@ -1,0 +1,145 @@
+//! Starts, ends, and what outlives them.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use apiserver::Config;
+use apiserver::admin::{self, Order, Outcome};
+use http::Method;
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+
+use crate::client::{Running, until};
+
+fn on_disk(dir: &std::path::Path) -> Config {
+    Config {
+        data: Some(dir.to_owned()),
+        kubeconfig: Some(dir.join("admin.kubeconfig")),
+        socket: Some(dir.join("control.sock")),
+        audit_log: Some(dir.join("audit.log")),
+        ..Config::in_memory()
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_begins_with_what_it_needs() {
+    let running = Running::start().await;
+    let admin = running.admin();
+    for path in [
+        "/api/v1/namespaces/kube-node-lease",
+        "/api/v1/namespaces/default/services/kubernetes",
+        "/api/v1/namespaces/default/endpoints/kubernetes",
+        "/api/v1/namespaces/kube-public/serviceaccounts/default",
+        "/api/v1/namespaces/kube-system/configmaps/kube-root-ca.crt",
+        "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication",
+        "/apis/rbac.authorization.k8s.io/v1/clusterroles/cluster-admin",
+        "/apis/scheduling.k8s.io/v1/priorityclasses/system-node-critical",
+        "/apis/networking.k8s.io/v1/servicecidrs/kubernetes",
+        "/apis/networking.k8s.io/v1/ipaddresses/10.96.0.1",
+    ] {
+        assert_eq!(admin.get(path).await.code, 200, "{path}");
+    }
+    let slice =
+        admin.get("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes").await.json();
+    assert_eq!(slice["ports"][0]["port"], running.address.port());
+    // Opening it again changes nothing.
+    let revision = running.server.store.revision();
+    apiserver::bootstrap::write(&running.server).await.unwrap();
+    assert_eq!(running.server.store.revision(), revision);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_restart_keeps_authority_objects_and_tokens() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::with(on_disk(dir.path())).await;
+    let jane = running.user("jane", &["system:masters"]);
+    let admin = running.admin();
+    admin
+        .create(
+            "/api/v1/namespaces",
+            &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a"}}),
+        )
+        .await;
+    let bundle = running.server.pki.bundle();
+    let kubeconfig = std::fs::read_to_string(dir.path().join("admin.kubeconfig")).unwrap();
+    assert!(kubeconfig.contains(&format!("server: https://{}\n", running.address)));
+    let mode = std::fs::metadata(dir.path().join("admin.kubeconfig")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    drop(jane);
+    running.stop().await;
+
+    let running = Running::with(on_disk(dir.path())).await;
+    assert_eq!(running.server.pki.bundle(), bundle);
+    assert_eq!(running.admin().get("/api/v1/namespaces/a").await.code, 200);
+    let lines = std::fs::read_to_string(dir.path().join("audit.log")).unwrap();
+    let first: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    assert_eq!(
+        (&first["verb"], &first["user"]["username"], &first["responseStatus"]["code"]),
+        (&json!("create"), &json!("kubernetes-admin"), &json!(201))
+    );
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn watches_end_when_the_server_does() {
+    let running = Running::start().await;
+    let watch = running.admin().open(Method::GET, "/api/v1/namespaces?watch=true", "").await;
+    assert_eq!(watch.status().as_u16(), 200);
+    let body = tokio::spawn(watch.into_body().collect());
+    running.stop().await;
+    body.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn namespaces_get_what_each_has_and_go_when_they_are_empty() {
+    let running = Running::start().await;
+    let admin = running.admin();
+    admin
+        .create(
+            "/api/v1/namespaces",
+            &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a"}}),
+        )
+        .await;
+    let has = async |path: &str| admin.get(&format!("/api/v1/namespaces/a{path}")).await.code == 200;
+    until("it is complete", async || {
+        has("/serviceaccounts/default").await && has("/configmaps/kube-root-ca.crt").await
+    })
+    .await;
+    admin.delete("/api/v1/namespaces/a/configmaps/kube-root-ca.crt").await;
+    until("it is complete again", async || has("/configmaps/kube-root-ca.crt").await).await;
+    let held = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "held", "finalizers": ["example.com/hold"]}});
+    admin.create("/api/v1/namespaces/a/configmaps", &held).await;
+    assert_eq!(admin.delete("/api/v1/namespaces/a").await.code, 200);
+    until("the rest is gone", async || !has("/serviceaccounts/default").await).await;
+    assert!(has("/configmaps/held").await && has("").await);
+    let patch = admin.clone().header("content-type", "application/merge-patch+json");
+    let free = json!({"metadata": {"finalizers": null}}).to_string();
+    assert_eq!(patch.send(Method::PATCH, "/api/v1/namespaces/a/configmaps/held", free).await.code, 200);
+    until("it is gone", async || !has("").await).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_backup_is_restored_while_the_server_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::with(on_disk(dir.path())).await;
+    let (admin, socket) = (running.admin(), dir.path().join("control.sock"));
+    let maps = "/api/v1/namespaces/default/configmaps";
+    let map = |name: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"a": "1"}});
+    admin.create(maps, &map("kept")).await;
+    let file = dir.path().join("backup");
+    until("the socket is there", async || socket.exists()).await;
+    let outcome = admin::order(&socket, &Order::Backup(file.clone())).await.unwrap();
+    assert!(matches!(outcome, Outcome::BackedUp(_)), "{outcome:?}");
+    admin.delete(&format!("{maps}/kept")).await;
+    admin.create(maps, &map("new")).await;
+    let before = running.server.store.revision();
+    let outcome = admin::order(&socket, &Order::Restore(file.clone())).await.unwrap();
+    assert!(matches!(outcome, Outcome::Restored(2, _)), "{outcome:?}");
+    assert!(running.server.store.revision() > before);
+    assert_eq!(admin.get(&format!("{maps}/kept")).await.json()["data"]["a"], "1");
+    assert_eq!(admin.get(&format!("{maps}/new")).await.code, 404);
+    let outcome = admin::order(&socket, &Order::Restore(dir.path().join("none"))).await.unwrap();
+    assert!(matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
+    running.stop().await;
+}

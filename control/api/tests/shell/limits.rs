@@ -1,0 +1,73 @@
+//! How much is taken, how long it may last, and that nobody takes it all.
+
+use std::time::Duration;
+
+use apiserver::Config;
+use futures_util::future::join_all;
+use http::Method;
+use serde_json::json;
+
+use crate::client::Running;
+
+/// A list that waits for a revision which never comes.
+const WAITS: &str = "/api/v1/configmaps?resourceVersion=99999999&resourceVersionMatch=NotOlderThan";
+
+#[tokio::test]
+async fn bodies_are_limited() {
+    let running = Running::start().await;
+    let admin = running.admin();
+    let body = vec![b' '; (3 << 20) + 1];
+    let answer = admin.send(Method::POST, "/api/v1/namespaces/default/configmaps", body).await;
+    assert_eq!((answer.code, answer.json()["reason"].clone()), (413, json!("RequestEntityTooLarge")));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn requests_end_in_time() {
+    let running = Running::start().await;
+    let admin = running.admin();
+    let answer = admin.get(&format!("{WAITS}&timeout=20ms")).await;
+    assert_eq!((answer.code, answer.json()["reason"].clone()), (504, json!("Timeout")));
+    assert_eq!(answer.json()["message"], "Timeout: request did not complete within the allotted timeout");
+    assert_eq!(admin.get("/api/v1/configmaps?timeout=never").await.code, 400);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn the_noisy_does_not_starve_the_quiet() {
+    let mut config = Config::in_memory();
+    (config.seats, config.queue) = (1, 4);
+    config.request_timeout = Duration::from_secs(4);
+    let running = Running::with(config).await;
+    let (admin, quiet) = (running.admin(), running.user("quiet", &["system:masters"]));
+    let wait = format!("{WAITS}&timeout=300ms");
+    let noise = join_all((0..12).map(|_| admin.get(&wait)));
+    let calm = async {
+        crate::client::until("they wait", async || running.server.gate.waiting() > 0).await;
+        quiet.get("/api/v1/namespaces/default").await
+    };
+    let (noise, calm) = tokio::join!(noise, calm);
+    assert_eq!(calm.code, 200);
+    let refused: Vec<_> = noise.iter().filter(|a| a.code == 429).collect();
+    assert!(refused.len() >= 7, "{:?}", noise.iter().map(|a| a.code).collect::<Vec<_>>());
+    assert_eq!(
+        (refused[0].header("retry-after"), refused[0].json()["reason"].clone()),
+        ("1", json!("TooManyRequests"))
+    );
+    // Health needs no seat.
+    assert_eq!(running.anonymous().get("/readyz").await.code, 200);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_broken_handshake_hurts_nobody() {
+    use tokio::io::AsyncWriteExt as _;
+    let running = Running::start().await;
+    for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0; 100], b""] {
+        let mut stream = tokio::net::TcpStream::connect(running.address).await.unwrap();
+        // The server may have hung up already.
+        let _ = stream.write_all(garbage).await;
+    }
+    assert_eq!(running.admin().get("/api").await.code, 200);
+    running.stop().await;
+}
