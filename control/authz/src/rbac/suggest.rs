@@ -7,10 +7,11 @@ use crate::{Attributes, MASTERS};
 
 impl Policy {
     /// What would allow a refused request: the smallest role that does, of those that the user may know of, and the
-    /// rule that is missing. Empty for one who proved no identity.
+    /// rule that is missing. Empty for one who proved no identity, and for a node, which must not get more than what its
+    /// pods need.
     #[must_use]
     pub fn suggest(&self, user: &User, asked: &Attributes<'_>) -> String {
-        if user.is_anonymous() || user.is_in(MASTERS) {
+        if user.is_anonymous() || user.is_in(MASTERS) || user.node().is_some() {
             return String::new();
         }
         let rule = needed(asked).to_json();
@@ -37,14 +38,15 @@ impl Policy {
         };
         let fits =
             |namespace: &str| namespace.is_empty() || (asked.path.is_none() && namespace == asked.namespace);
+        let whole = &super::everything()[0];
         let mut roles: Vec<_> = self
             .roles
             .iter()
             .filter(|((namespace, _), role)| {
                 fits(namespace) && role.rules.iter().any(|rule| rule.allows(asked))
             })
-            // A role of the system is for the system.
-            .filter(|((_, name), _)| !name.starts_with("system:"))
+            // A role of the system is for the system, and nobody needs everything.
+            .filter(|((_, name), role)| !name.starts_with("system:") && !role.rules.contains(whole))
             .map(|((namespace, name), role)| {
                 (role.rules.iter().map(Rule::weight).sum::<usize>(), name, namespace, role)
             })

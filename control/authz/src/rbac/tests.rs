@@ -245,6 +245,9 @@ fn a_refusal_says_what_would_help() {
         role("", "view", json!([rule(&["get", "list", "watch"], &[""], &["pods", "services"], &[])]));
     born["metadata"]["labels"] = json!({"kubernetes.io/bootstrapping": "rbac-defaults"});
     policy.put(rbac("clusterroles"), &born);
+    let mut all = role("", "cluster-admin", json!([rule(&["*"], &["*"], &["*"], &[])]));
+    all["metadata"]["labels"] = born["metadata"]["labels"].clone();
+    policy.put(rbac("clusterroles"), &all);
     let bare = r#"the rule {"apiGroups":[""],"resources":["pods"],"verbs":["delete"]} in a role that is bound to the user would allow it"#;
     let view = r#"ClusterRole "view", if bound to the user, would allow it, as would the rule {"apiGroups":[""],"resources":["services"],"verbs":["watch"]}"#;
     let path = r#"the rule {"nonResourceURLs":["/metrics"],"verbs":["get"]} in a role that is bound to the user would allow it"#;
@@ -254,6 +257,7 @@ fn a_refusal_says_what_would_help() {
         (&jane, "watch services ns", view),
         (&jane, "get /metrics", path),
         (&user("system:anonymous", &[]), "get pods ns/a", ""),
+        (&user("system:node:n", &["system:nodes"]), "get pods ns/a", ""),
     ] {
         assert_eq!(policy.suggest(user, &ask(asked)), text);
     }
