@@ -17,7 +17,7 @@ impl Dice {
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % sides as u64) as usize
+        usize::try_from((z ^ (z >> 31)) % sides as u64).expect("fewer than sides")
     }
 
     fn pick<T: Clone>(&mut self, of: &[T]) -> T {
@@ -137,12 +137,12 @@ fn exercise(resource: &Resource, kind: &dyn Kind, new: &Value, old: &Value) {
     kind.warnings(new, None);
     kind.warnings(new, Some(old));
     kind.scale(new);
-    kinds::create_errors(resource, new);
-    kinds::update_errors(resource, "", new, old);
+    let _ = kinds::create_errors(resource, new);
+    let _ = kinds::update_errors(resource, "", new, old);
     for subresource in resource.subresources.iter().filter(|s| s.body.2.is_empty()) {
         let mut changed = new.clone();
         kinds::meta::prepare_update(resource, subresource.name, &mut changed, old);
-        kinds::update_errors(resource, subresource.name, &changed, old);
+        let _ = kinds::update_errors(resource, subresource.name, &changed, old);
     }
 }
 

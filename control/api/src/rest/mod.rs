@@ -11,6 +11,7 @@ use call::Call;
 
 mod body;
 mod call;
+mod create;
 mod delete;
 mod index;
 mod list;
@@ -22,7 +23,9 @@ mod pods;
 mod render;
 mod scale;
 mod service;
+mod signing;
 mod state;
+mod update;
 mod verbs;
 mod view;
 mod watch;

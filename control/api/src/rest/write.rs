@@ -15,18 +15,16 @@ use store::{CommitError, Expect, Op, Txn};
 use super::call::Call;
 use super::options::Write;
 use super::view::Objects;
-use super::{Entry, Index, list, owners, render, service};
+use super::{Entry, Index, list, owners, render, service, signing};
 use crate::random;
 use crate::stored;
 
 /// How often a write is tried that others keep getting in the way of.
 pub(crate) const ATTEMPTS: usize = 100;
-/// How often a generated name may be taken before the client is told.
-const NAMES: usize = 8;
 /// How long an event is kept.
 const EVENT_TTL: Duration = Duration::from_secs(3_600);
 /// What a client is told whose object is not the newest.
-const MODIFIED: &str =
+pub(crate) const MODIFIED: &str =
     "the object has been modified; please apply your changes to the latest version and try again";
 
 /// What became of a write: the object in the version it is stored in.
@@ -171,12 +169,19 @@ pub(crate) fn busy(call: &Call<'_>, name: &str) -> Status {
     Status::conflict(call.group_resource(), name, MODIFIED)
 }
 
-fn check(call: &Call<'_>, name: &str, errors: &[field::Error]) -> Result<()> {
+/// Refuses an object with faults.
+///
+/// # Errors
+/// 422 with all of them.
+pub(crate) fn check(call: &Call<'_>, name: &str, errors: &[field::Error]) -> Result<()> {
     if errors.is_empty() { Ok(()) } else { Err(Status::invalid(&call.resource.gvk(), name, errors)) }
 }
 
 /// Refuses a role or binding that gives more than its writer has.
-fn escalation(call: &Call<'_>, name: &str, new: &Value, old: Option<&Value>) -> Result<()> {
+///
+/// # Errors
+/// 403 with what the writer lacks.
+pub(crate) fn escalation(call: &Call<'_>, name: &str, new: &Value, old: Option<&Value>) -> Result<()> {
     let (server, resource) = (call.server, call.stored.group_resource());
     let look = |policy: &authz::rbac::Policy| policy.escalation(&call.ctx.user, resource, name, new, old);
     if resource.group == "rbac.authorization.k8s.io" {
@@ -211,288 +216,6 @@ pub(crate) fn place(call: &Call<'_>, object: &mut Value) -> Result<()> {
 /// Writes the revision of an object into it.
 pub(crate) fn set_revision(object: &mut Value, revision: i64) {
     object::metadata(object).insert("resourceVersion".to_owned(), revision.to_string().into());
-}
-
-/// Stores a new object; `object` is decoded, defaulted and of the version that is stored.
-///
-/// # Errors
-/// 409 when the name is taken, 422 when it breaks rules, and what admission refuses.
-pub(crate) async fn create(call: &Call<'_>, options: &Write, object: Value) -> Result<Written> {
-    if call.resource.namespaced && call.namespace.is_empty() {
-        let why = "an empty namespace may not be set during creation";
-        return Err(Status::bad_request(why));
-    }
-    list::refresh(&call.server.store).await?;
-    let warned = call.warned();
-    let generated = object::name(&object).is_empty();
-    let mut names = 0;
-    for _ in 0..ATTEMPTS {
-        call.unwarn(warned);
-        let new = Creation::prepare(call, options, object.clone())?;
-        match new.store(call, options).await? {
-            Commit::Done(revision) => return Ok(new.done(options, revision)),
-            Commit::Changed => {
-                names += 1;
-                if !generated {
-                    return Err(taken(call, &new.name));
-                }
-                if names == NAMES {
-                    return Err(exhausted(call, &new.name));
-                }
-            }
-            Commit::Disturbed => {}
-        }
-    }
-    Err(busy(call, object::name(&object)))
-}
-
-fn taken(call: &Call<'_>, name: &str) -> Status {
-    let mut status = Status::already_exists(call.group_resource(), name);
-    let there = call.key(name).ok().and_then(|key| call.server.store.get(&key));
-    if there.is_some_and(|entry| object::is_terminating(&render::parse(&entry))) {
-        status.message = format!("object is being deleted: {}", status.message);
-    }
-    status
-}
-
-fn exhausted(call: &Call<'_>, name: &str) -> Status {
-    let mut status = Status::already_exists(call.group_resource(), name).with_detail("retryAfterSeconds", 1);
-    status.message.push_str(", the server was not able to generate a unique name for the object");
-    status
-}
-
-/// A new object on its way to the store.
-struct Creation {
-    name: String,
-    key: String,
-    object: Value,
-    /// What is written in the same transaction.
-    besides: Vec<store::Write>,
-}
-
-impl Creation {
-    fn prepare(call: &Call<'_>, options: &Write, object: Value) -> Result<Self> {
-        let admission = Admission {
-            operation: Operation::Create,
-            subresource: "",
-            old: None,
-            options: &Value::Null,
-            dry_run: options.dry_run,
-        };
-        let mut object = object;
-        owners::dedup(call, &mut object);
-        let asked = object::name(&object).to_owned();
-        admission.mutate(call, &asked, &mut object)?;
-        escalation(call, "", &object, None)?;
-        meta::prepare_create(call.stored, &mut object, &random::uid(), fastrand::u64(..), call.ctx.now);
-        place(call, &mut object)?;
-        let name = object::name(&object).to_owned();
-        let mut besides = service::allocate(call, &mut object, None)?;
-        check(call, &name, &kinds::create_errors(call.stored, &object))?;
-        call.warn(call.kind.warnings(&object, None));
-        besides.extend(admission.judge(call, &name, &object)?);
-        let key = call.key(&name)?;
-        Ok(Self { name, key, object, besides })
-    }
-
-    async fn store(&self, call: &Call<'_>, options: &Write) -> Result<Commit> {
-        if options.dry_run {
-            let there = call.server.store.get(&self.key).is_some();
-            return Ok(if there { Commit::Changed } else { Commit::Done(0) });
-        }
-        let value = stored::encode(&self.object);
-        let mut writes = vec![store::Write {
-            key: self.key.clone(),
-            expect: Expect::Absent,
-            op: Op::Put { value, ttl: ttl(call) },
-        }];
-        writes.extend(self.besides.iter().cloned());
-        commit(call, &self.key, writes).await
-    }
-
-    fn done(mut self, options: &Write, revision: i64) -> Written {
-        if !options.dry_run {
-            set_revision(&mut self.object, revision);
-        }
-        Written { object: self.object, created: true }
-    }
-}
-
-/// How an object is changed.
-pub(crate) struct Change<'a> {
-    /// As `status`; empty for the object itself.
-    pub subresource: &'a str,
-    /// Whose rules hold: those of the subresource, or with `scale` those of the object itself.
-    pub strategy: &'a str,
-    /// Whether a missing object is made.
-    pub creates: bool,
-    /// What the client sends for the object as it is stored (`None` when there is none), in the version that is
-    /// stored, decoded and defaulted, its managed fields set.
-    pub make: &'a (dyn Fn(Option<&Value>) -> Result<Value> + Sync),
-}
-
-/// Changes an object.
-///
-/// # Errors
-/// 404 when there is none, 409 when it is not what the client thinks it is, 422 when it breaks rules, and what
-/// admission refuses.
-pub(crate) async fn update(
-    call: &Call<'_>,
-    options: &Write,
-    name: &str,
-    change: &Change<'_>,
-) -> Result<Written> {
-    let key = call.key(name)?;
-    list::refresh(&call.server.store).await?;
-    let warned = call.warned();
-    for _ in 0..ATTEMPTS {
-        call.unwarn(warned);
-        let Some(entry) = call.server.store.get(&key) else {
-            if !change.creates {
-                return Err(Status::not_found(call.group_resource(), name));
-            }
-            match create_by_update(call, options, name, change).await {
-                // Somebody else was quicker; what was a creation is an update now.
-                Err(status) if status.reason == "AlreadyExists" && !options.dry_run => continue,
-                other => return other,
-            }
-        };
-        if let Some(written) =
-            Update::prepare(call, options, name, change, entry)?.store(call, options).await?
-        {
-            return Ok(written);
-        }
-    }
-    Err(busy(call, name))
-}
-
-async fn create_by_update(
-    call: &Call<'_>,
-    options: &Write,
-    name: &str,
-    change: &Change<'_>,
-) -> Result<Written> {
-    call.authorize("create")?;
-    let mut new = (change.make)(None)?;
-    let uid = object::uid(&new);
-    if !uid.is_empty() {
-        let why = format!(
-            "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
-        );
-        return Err(Status::conflict(call.group_resource(), name, &why));
-    }
-    check_name(call, &mut new, name)?;
-    create(call, options, new).await
-}
-
-/// Refuses an object that is not the one the path names.
-fn check_name(call: &Call<'_>, object: &mut Value, name: &str) -> Result<()> {
-    place(call, object)?;
-    match object::name(object) {
-        "" => Err(Status::bad_request(format!(
-            "the name of the object ({name} based on URL) was undeterminable: name must be provided"
-        ))),
-        found if found != name => Err(Status::bad_request(format!(
-            "the name of the object ({found}) does not match the name on the URL ({name})"
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// A changed object on its way to the store.
-struct Update {
-    entry: Arc<Entry>,
-    object: Value,
-    besides: Vec<store::Write>,
-    /// Whether nothing keeps the object any more: it waited for its deletion.
-    due: bool,
-}
-
-impl Update {
-    fn prepare(
-        call: &Call<'_>,
-        options: &Write,
-        name: &str,
-        change: &Change<'_>,
-        entry: Arc<Entry>,
-    ) -> Result<Self> {
-        let old = render::parse(&entry);
-        let mut object = (change.make)(Some(&old))?;
-        check_name(call, &mut object, name)?;
-        preconditions(call, name, &entry, &object, &old)?;
-        let admission = Admission {
-            operation: Operation::Update,
-            subresource: change.subresource,
-            old: Some(&old),
-            options: &Value::Null,
-            dry_run: options.dry_run,
-        };
-        owners::dedup(call, &mut object);
-        admission.mutate(call, name, &mut object)?;
-        escalation(call, name, &object, Some(&old))?;
-        meta::prepare_update(call.stored, change.strategy, &mut object, &old);
-        set_revision(&mut object, entry.mod_revision);
-        let mut besides = Vec::new();
-        if change.strategy.is_empty() {
-            besides = service::allocate(call, &mut object, Some(&old))?;
-        }
-        check(call, name, &kinds::update_errors(call.stored, change.strategy, &object, &old))?;
-        call.warn(call.kind.warnings(&object, Some(&old)));
-        patch::apply::keep_times(&mut object, &old);
-        besides.extend(admission.judge(call, name, &object)?);
-        let due = object::is_terminating(&old) && deletion::is_due(call.kind, &object);
-        Ok(Self { entry, object, besides, due })
-    }
-
-    /// What the object became; `None` when others got in the way.
-    async fn store(mut self, call: &Call<'_>, options: &Write) -> Result<Option<Written>> {
-        let value = stored::encode(&self.object);
-        let nothing = value == self.entry.value && self.besides.is_empty() && !self.due;
-        if nothing || options.dry_run {
-            return Ok(Some(Written { object: self.object, created: false }));
-        }
-        let (key, expect) = (self.entry.key.to_string(), Expect::Revision(self.entry.mod_revision));
-        let op = if self.due {
-            self.besides = release(call, &render::parse(&self.entry))?;
-            Op::Delete
-        } else {
-            Op::Put { value, ttl: ttl(call) }
-        };
-        let mut writes = vec![store::Write { key: key.clone(), expect, op }];
-        writes.append(&mut self.besides);
-        let Commit::Done(revision) = commit(call, &key, writes).await? else { return Ok(None) };
-        set_revision(&mut self.object, revision);
-        Ok(Some(Written { object: self.object, created: false }))
-    }
-}
-
-/// Refuses an object that names another one than is stored, or another version of it.
-fn preconditions(call: &Call<'_>, name: &str, entry: &Entry, new: &Value, old: &Value) -> Result<()> {
-    let (uid, found) = (object::uid(new), object::uid(old));
-    if !uid.is_empty() && uid != found {
-        let key = &entry.key;
-        let why = format!(
-            "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {found}"
-        );
-        return Err(Status::conflict(call.group_resource(), name, &why));
-    }
-    match object::text(new, &["metadata", "resourceVersion"]) {
-        "" | "0" if call.kind.unconditional_update() => Ok(()),
-        "" | "0" => {
-            let path = Path::new("metadata.resourceVersion");
-            let error = field::Error::invalid(&path, 0, "must be specified for an update");
-            let mut gvk = call.resource.gvk();
-            call.resource.plural.clone_into(&mut gvk.kind);
-            Err(Status::invalid(&gvk, name, &[error]))
-        }
-        text => match text.parse::<i64>() {
-            Ok(revision) if revision == entry.mod_revision => Ok(()),
-            Ok(_) => Err(Status::conflict(call.group_resource(), name, MODIFIED)),
-            Err(_) => Err(Status::bad_request(format!(
-                "resourceVersion: Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax"
-            ))),
-        },
-    }
 }
 
 /// Changes an object as the server itself sees fit: without the rules for clients.

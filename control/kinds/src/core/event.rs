@@ -86,9 +86,8 @@ fn rules(event: &Field<'_>) {
             involved.invalid(MISMATCH);
         }
         let by = event.at("reportingComponent");
-        let shown = by.shown_at(event.path.child("reportingController"));
-        shown.needs("");
-        shown.all_invalid(name::qualified(by.text()));
+        by.needs("");
+        by.all_invalid(name::qualified(by.text()));
         for (key, most) in [("reportingInstance", 128), ("action", 128), ("reason", 128), ("message", 1024)] {
             let at = event.at(key);
             if key != "message" {
