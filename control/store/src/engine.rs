@@ -252,3 +252,16 @@ impl Clock {
         self.base.saturating_add(u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_never_goes_back_behind_what_was_written() {
+        let now = Clock::start(0).now();
+        let ahead = now + 1_000_000_000;
+        assert!(Clock::start(ahead).now() >= ahead, "the wall clock was set back since");
+        assert!(Clock::start(now - 5).now() >= now, "it went on while the store was down");
+    }
+}

@@ -409,3 +409,6 @@ fn deadline(ttl: Option<Duration>, now: u64) -> u64 {
     let until = |ttl: Duration| now.saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(NEVER));
     ttl.map_or(NEVER, until)
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,9 +58,9 @@ async fn a_backup_is_refused_where_it_would_destroy_something() {
     let store = directory(&path("data")).await;
     put(&store, "/registry/a", "1").await;
     store.backup(&path("saved")).await.expect("the name is free");
-    let told = store.backup(&path("saved")).await.err().expect("the name is taken");
+    let told = store.backup(&path("saved")).await.expect_err("the name is taken");
     assert!(told.to_string().contains("saved"), "{told}");
-    let told = restore(&path("saved"), &path("data")).err().expect("the directory is not empty");
+    let told = restore(&path("saved"), &path("data")).expect_err("the directory is not empty");
     assert!(told.to_string().contains("data"), "{told}");
     let whole = fs::read(path("saved")).expect("reads");
     for at in (0..whole.len()).step_by(5) {

@@ -1,5 +1,6 @@
 //! The log against a model of a disk: a crash at any moment, failing writes, damaged files.
 
+mod bytes;
 mod damage;
 mod model;
 
