@@ -63,8 +63,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::csr::tests::request;
-    use crate::fixture::{Ask, Cluster};
+    use crate::tests::request;
+    use crate::tests::{Ask, Cluster};
 
     fn csr(signer: &str, request: &str) -> Value {
         json!({"metadata": {"name": "c"}, "spec": {"signerName": signer, "request": request}})

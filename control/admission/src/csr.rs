@@ -10,12 +10,12 @@ pub(crate) struct Subject {
     pub(crate) organizations: Vec<String>,
 }
 
-const SEQUENCE: u8 = 0x30;
-const SET: u8 = 0x31;
-const INTEGER: u8 = 0x02;
-const OID: u8 = 0x06;
-const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
-const ORGANIZATION: &[u8] = &[0x55, 0x04, 0x0a];
+pub(crate) const SEQUENCE: u8 = 0x30;
+pub(crate) const SET: u8 = 0x31;
+pub(crate) const INTEGER: u8 = 0x02;
+pub(crate) const OID: u8 = 0x06;
+pub(crate) const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
+pub(crate) const ORGANIZATION: &[u8] = &[0x55, 0x04, 0x0a];
 
 /// Reads `spec.request`: base64 of PEM of a PKCS#10 request. `None` when it is none.
 pub(crate) fn subject(request: &str) -> Option<Subject> {
@@ -71,27 +71,9 @@ fn any(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-
-    fn value(tag: u8, content: &[u8]) -> Vec<u8> {
-        let length = u16::try_from(content.len()).unwrap().to_be_bytes();
-        [&[tag, 0x82][..], &length, content].concat()
-    }
-
-    /// A request of which only the subject is right.
-    pub(crate) fn request(name: &str, organizations: &[&str]) -> String {
-        let pair = |oid: &[u8], text: &str| {
-            value(SET, &value(SEQUENCE, &[value(OID, oid), value(0x0c, text.as_bytes())].concat()))
-        };
-        let mut pairs: Vec<u8> = organizations.iter().flat_map(|o| pair(ORGANIZATION, o)).collect();
-        pairs.extend(pair(COMMON_NAME, name));
-        let info = value(SEQUENCE, &[value(INTEGER, &[0]), value(SEQUENCE, &pairs)].concat());
-        let body = STANDARD.encode(value(SEQUENCE, &info));
-        STANDARD.encode(format!(
-            "-----BEGIN CERTIFICATE REQUEST-----\n{body}\n-----END CERTIFICATE REQUEST-----\n"
-        ))
-    }
+    use crate::tests::{request, value};
 
     #[test]
     fn the_subject_is_read() {

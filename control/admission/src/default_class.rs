@@ -56,7 +56,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::fixture::{Ask, Cluster};
+    use crate::tests::{Ask, Cluster};
 
     fn class(name: &str, mark: &str, made: &str) -> Value {
         json!({"metadata": {"name": name, "annotations": {mark: "true"}, "creationTimestamp": made}})

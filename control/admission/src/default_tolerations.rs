@@ -32,7 +32,7 @@ pub(crate) fn admit(scene: &Scene<'_>, pod: &mut Value, _: &mut Effects) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::{Ask, Cluster, pod};
+    use crate::tests::{Ask, Cluster, pod};
 
     #[test]
     fn what_is_tolerated_stays() {

@@ -117,4 +117,4 @@ fn on(request: &Request<'_>) -> impl Iterator<Item = &'static Plugin> + use<> {
 }
 
 #[cfg(test)]
-mod fixture;
+mod tests;

@@ -44,7 +44,7 @@ pub(crate) fn admit(scene: &Scene<'_>, _: &mut Value, _: &mut Effects) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::{Ask, Cluster, pod};
+    use crate::tests::{Ask, Cluster, pod};
 
     #[test]
     fn a_namespace_must_be_there_and_stay() {

@@ -18,7 +18,7 @@ pub(crate) fn validate(scene: &Scene<'_>, _: &Value, effects: &mut Effects) -> R
 mod tests {
     use serde_json::json;
 
-    use crate::fixture::{Ask, Cluster};
+    use crate::tests::{Ask, Cluster};
 
     #[test]
     fn who_writes_a_webhook_is_warned() {

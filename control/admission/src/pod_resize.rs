@@ -48,7 +48,7 @@ pub(crate) fn validate(scene: &Scene<'_>, pod: &Value, _: &mut Effects) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::{Ask, Cluster, pod};
+    use crate::tests::{Ask, Cluster, pod};
 
     #[test]
     fn a_pod_stays_within_its_node() {

@@ -34,7 +34,7 @@ pub(crate) fn admit(scene: &Scene<'_>, object: &mut Value, _: &mut Effects) -> R
 mod tests {
     use serde_json::json;
 
-    use crate::fixture::{Ask, Cluster, pod};
+    use crate::tests::{Ask, Cluster, pod};
 
     #[test]
     fn the_zone_of_the_node_is_the_zone_of_the_pod() {

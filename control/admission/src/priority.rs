@@ -91,7 +91,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::fixture::{Ask, Cluster, pod};
+    use crate::tests::{Ask, Cluster, pod};
 
     fn class(name: &str, value: i64, default: bool) -> Value {
         json!({"metadata": {"name": name}, "value": value, "globalDefault": default, "preemptionPolicy": "PreemptLowerPriority"})

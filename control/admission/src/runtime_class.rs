@@ -115,7 +115,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::fixture::{Ask, Cluster, pod};
+    use crate::tests::{Ask, Cluster, pod};
 
     fn cluster() -> Cluster {
         let class = json!({

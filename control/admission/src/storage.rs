@@ -66,7 +66,7 @@ pub(crate) fn class(claim: &Value) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::{Ask, Cluster};
+    use crate::tests::{Ask, Cluster};
 
     fn claim(class: &str, size: &str, phase: &str) -> Value {
         json!({"metadata": {"name": "c", "namespace": "ns"}, "status": {"phase": phase}, "spec": {

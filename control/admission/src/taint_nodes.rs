@@ -26,7 +26,7 @@ pub(crate) fn admit(scene: &Scene<'_>, node: &mut Value, _: &mut Effects) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::{Ask, Cluster};
+    use crate::tests::{Ask, Cluster};
 
     #[test]
     fn a_new_node_is_tainted_once() {

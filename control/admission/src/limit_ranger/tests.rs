@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::fixture::{Ask, Cluster, pod};
+use crate::tests::{Ask, Cluster, pod};
 
 fn cluster(limits: Value) -> Cluster {
     let range = json!({"metadata": {"name": "r", "namespace": "ns"}, "spec": {"limits": limits}});

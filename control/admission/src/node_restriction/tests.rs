@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::csr::tests::request;
-use crate::fixture::{Ask, Cluster, pod};
+use crate::tests::request;
+use crate::tests::{Ask, Cluster, pod};
 
 fn cluster() -> Cluster {
     Cluster::usual()

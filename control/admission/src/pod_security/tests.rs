@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::policy::{Level, Mode};
 use super::*;
-use crate::fixture::{Ask, Cluster, pod};
+use crate::tests::{Ask, Cluster, pod};
 
 /// A pod that keeps all rules, as of any version.
 fn good() -> Value {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::fixture::{Ask, Cluster, now, pod};
+use crate::tests::{Ask, Cluster, now, pod};
 
 fn quota(hard: Value) -> Value {
     json!({"metadata": {"name": "q", "namespace": "ns", "resourceVersion": "7"}, "spec": {"hard": hard}})

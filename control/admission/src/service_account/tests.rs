@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::fixture::{Ask, Cluster, pod};
+use crate::tests::{Ask, Cluster, pod};
 
 fn account(name: &str, more: Value) -> Value {
     let mut account = json!({"metadata": {"name": name, "namespace": "ns"}});

@@ -1,15 +1,18 @@
-//! A cluster in a map, and a request to it, for the tests.
+//! A cluster in a map, and a request to it; and the chain as a whole.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use proto_kube::status::Result;
 use proto_kube::view::View;
 use proto_kube::{GroupResource, User, object, resource};
 use serde_json::{Value, json};
 
-use crate::{Effects, Operation, Request, admit, validate};
+use crate::csr::{COMMON_NAME, INTEGER, OID, ORGANIZATION, SEQUENCE, SET};
+use crate::{Effects, Operation, Request, admit, plugins, validate};
 
 /// Objects by group, resource, namespace and name.
 #[derive(Default)]
@@ -175,4 +178,51 @@ pub(crate) fn pod(name: &str) -> Value {
         "metadata": {"name": name, "namespace": "ns"},
         "spec": {"containers": [{"name": "c", "image": "i"}]},
     })
+}
+
+/// A value in DER.
+pub(crate) fn value(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(content.len()).unwrap().to_be_bytes();
+    [&[tag, 0x82][..], &length, content].concat()
+}
+
+/// A request of which only the subject is right.
+pub(crate) fn request(name: &str, organizations: &[&str]) -> String {
+    let pair = |oid: &[u8], text: &str| {
+        value(SET, &value(SEQUENCE, &[value(OID, oid), value(0x0c, text.as_bytes())].concat()))
+    };
+    let mut pairs: Vec<u8> = organizations.iter().flat_map(|o| pair(ORGANIZATION, o)).collect();
+    pairs.extend(pair(COMMON_NAME, name));
+    let info = value(SEQUENCE, &[value(INTEGER, &[0]), value(SEQUENCE, &pairs)].concat());
+    let body = STANDARD.encode(value(SEQUENCE, &info));
+    STANDARD
+        .encode(format!("-----BEGIN CERTIFICATE REQUEST-----\n{body}\n-----END CERTIFICATE REQUEST-----\n"))
+}
+
+#[test]
+fn the_order_is_upstreams() {
+    let names: Vec<_> = plugins().collect();
+    assert_eq!(names.len(), 20);
+    assert_eq!((names[0], names[19]), ("NamespaceLifecycle", "ResourceQuota"));
+    let at = |name| names.iter().position(|n| *n == name).unwrap();
+    assert!(at("LimitRanger") < at("ServiceAccount"));
+    assert!(at("PodSecurity") < at("Priority"));
+    assert!(at("Priority") < at("DefaultTolerationSeconds"));
+}
+
+#[test]
+fn a_pod_goes_through_both_passes_unchanged_the_second_time() {
+    let range = json!({"metadata": {"name": "r", "namespace": "ns"}, "spec": {"limits": [{"type": "Container", "default": {"cpu": "1"}, "defaultRequest": {"cpu": "1"}}]}});
+    let quota =
+        json!({"metadata": {"name": "q", "namespace": "ns"}, "spec": {"hard": {"requests.cpu": "1"}}});
+    let cluster = Cluster::usual().and("", "limitranges", range).and("", "resourcequotas", quota);
+    let mut object = pod("p");
+    let ask = Ask::create("", "pods");
+    ask.admit(&mut object, &cluster).unwrap();
+    let once = object.clone();
+    ask.admit(&mut object, &cluster).unwrap();
+    assert_eq!(object, once, "admitting what was admitted changes nothing");
+    // The default of the range is what the quota is charged.
+    let charges = ask.validate(&object, &cluster).unwrap().charges;
+    assert_eq!(charges[0].object["status"]["used"]["requests.cpu"], "1");
 }
