@@ -244,6 +244,17 @@ impl Fields {
         self.0.iter().map(|(key, ..)| key.as_str())
     }
 
+    /// The same selector of fields that have other names elsewhere, as in another version of the object.
+    #[must_use]
+    pub fn renamed(mut self, name: impl Fn(&str) -> Option<String>) -> Self {
+        for (key, ..) in &mut self.0 {
+            if let Some(other) = name(key) {
+                *key = other;
+            }
+        }
+        self
+    }
+
     /// The value that a field must be equal to, when it must.
     #[must_use]
     pub fn exactly(&self, name: &str) -> Option<&str> {
