@@ -82,7 +82,9 @@ fn texts(path: &Path) -> anyhow::Result<Vec<(PathBuf, String)>> {
 /// The objects of a text; those of a `List` one by one.
 fn documents(text: &str) -> anyhow::Result<Vec<Value>> {
     let mut objects = Vec::new();
-    for document in serde_saphyr::from_multiple::<Value>(text)? {
+    // `defaultMode: 0644` is octal in the YAML that people write for Kubernetes.
+    let options = serde_saphyr::options! { legacy_octal_numbers: true };
+    for document in serde_saphyr::from_multiple_with_options::<Value>(text, options)? {
         match document {
             Value::Null => {}
             list if list["kind"] == "List" => objects.extend(object::items(&list, &["items"]).cloned()),

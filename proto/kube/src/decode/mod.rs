@@ -130,6 +130,7 @@ fn read_yaml(
     }
     let options = serde_saphyr::options! {
         duplicate_keys: DuplicateKeyPolicy::LastWins,
+        legacy_octal_numbers: true,
         with_snippet: false,
     };
     let reader = Reader::new(table());
