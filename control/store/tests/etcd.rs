@@ -5,7 +5,8 @@ mod suite;
 use std::{fs, path::Path, time::Duration};
 
 use proto_etcd::{
-    CompactionRequest, PutRequest, RequestOp, TxnRequest, kv_client::KvClient, request_op::Request,
+    CompactionRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, kv_client::KvClient,
+    request_op::Request,
 };
 use store::{CommitError, Config, Etcd, Op, Place, Range, Store, Tls, Txn, Write};
 use suite::{
@@ -175,6 +176,53 @@ async fn a_dead_member_is_left_for_the_next() {
         }
     };
     assert_eq!(store.get("/registry/members/a").expect("is there").mod_revision, revision);
+}
+
+#[tokio::test]
+async fn servers_take_turns_to_compact() {
+    if !installed() {
+        return;
+    }
+    let server = Server::start(&[]).await;
+    let mut config = Config::new(Place::Etcd(Etcd { endpoints: vec![server.endpoint()], tls: None }));
+    let first = put(&server.store().await, "/registry/compact/a", "1").await;
+    config.history.age = Duration::from_secs(1);
+    let one: Store = Store::open(config.clone()).await.expect("etcd answers");
+    let two: Store = Store::open(config).await.expect("etcd answers");
+    let mut direct = KvClient::connect(server.endpoint()).await.expect("etcd answers");
+    let then = RangeRequest { key: "/registry/compact/a".into(), revision: first, ..RangeRequest::default() };
+    let compacted = async {
+        while direct.range(then.clone()).await.is_ok() {
+            put(&one, "/registry/compact/a", "2").await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(LONG, compacted).await.expect("etcd is compacted");
+    assert_eq!(suite::dump(&one).len(), 1, "the key that counts the rounds is nobody's object");
+    assert!(two.current().await.is_ok() && two.trouble().is_none());
+    assert_eq!(suite::dump(&one), suite::dump(&two));
+}
+
+#[tokio::test]
+async fn keys_that_expire_together_share_a_lease() {
+    if !installed() {
+        return;
+    }
+    let server = Server::start(&[]).await;
+    let store = server.store().await;
+    let hour = Duration::from_secs(3600);
+    let mut all = tokio::task::JoinSet::new();
+    for number in 0..20 {
+        let store = store.clone();
+        let event = Write::create(format!("/registry/events/{number}"), "1").expiring(hour);
+        all.spawn(async move { store.commit(Txn::one(event)).await });
+    }
+    assert!(all.join_all().await.iter().all(Result::is_ok));
+    let mut direct = KvClient::connect(server.endpoint()).await.expect("etcd answers");
+    let range =
+        RangeRequest { key: "/registry/".into(), range_end: "/registry0".into(), ..RangeRequest::default() };
+    let held = direct.range(range).await.expect("etcd answers").into_inner().kvs;
+    assert!(held.len() == 20 && held[0].lease != 0 && held.iter().all(|kv| kv.lease == held[0].lease));
 }
 
 #[tokio::test]
