@@ -54,6 +54,10 @@ impl Kind for DaemonSet {
         check::object(object, |object| spec(&object.at("spec")))
     }
 
+    fn validate_update(&self, new: &Value, old: &Value) -> Errors {
+        workload::same_selector(new, old, self.validate(new))
+    }
+
     fn validate_status(&self, new: &Value, old: &Value) -> Errors {
         check::object(new, |new| {
             let status = new.at("status");

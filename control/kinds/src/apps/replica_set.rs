@@ -37,6 +37,10 @@ impl Kind for ReplicaSet {
         })
     }
 
+    fn validate_update(&self, new: &Value, old: &Value) -> Errors {
+        workload::same_selector(new, old, self.validate(new))
+    }
+
     fn validate_status(&self, new: &Value, _old: &Value) -> Errors {
         check::object(new, |new| {
             let status = new.at("status");

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::Kind;
 use crate::apps::workload::{self, number};
 use crate::check::{self, Field};
-use crate::column::{AGE, Column, NAME, boolean, integer, text, wide};
+use crate::column::{AGE, Column, NAME, boolean, integer, text};
 
 /// The most that a class of users may have.
 const USERS_MOST: i64 = 1_000_000_000;
@@ -60,7 +60,7 @@ impl Kind for PriorityClass {
             integer("Value", "The priority of the class's pods."),
             boolean("Global-Default", "Whether pods without a class are of this one."),
             AGE,
-            wide(text("PreemptionPolicy", "Whether its pods may push out others.")),
+            text("PreemptionPolicy", "Whether its pods may push out others."),
         ];
         COLUMNS
     }
