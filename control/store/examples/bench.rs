@@ -64,6 +64,7 @@ fn main() -> Result<(), Failure> {
         measure(&runtime, "cleat on etcd", load, &commit(&remote));
         runtime.block_on(remote.close());
     }
+    watchers(&runtime)?;
     pods(&runtime, &folder.path().join("pods"))
 }
 
@@ -143,6 +144,54 @@ fn redb(path: &Path) -> Result<(Create, std::thread::JoinHandle<()>), Failure> {
         })
     });
     Ok((create, writer))
+}
+
+/// What 10,000 idle watchers cost, and how soon 1,000 of one prefix have an event.
+fn watchers(runtime: &Runtime) -> Result<(), Failure> {
+    let store = runtime.block_on(Store::<()>::open(Config::new(Place::Memory)))?;
+    let put = |number: usize| {
+        let began = Instant::now();
+        let write = Write::create(format!("/registry/pods/default/{number}"), vec![b'x'; 3000]);
+        runtime.block_on(store.commit(Txn::one(write))).map(|_| began.elapsed())
+    };
+    let median = |from: usize| -> Result<f64, store::CommitError> {
+        let mut times = (from..from + 999).map(put).collect::<Result<Vec<_>, _>>()?;
+        times.sort_unstable();
+        Ok(times[499].as_secs_f64() * 1e6)
+    };
+    let alone = median(0)?;
+    let before = resident()?;
+    let mut idle = Vec::new();
+    for number in 0..10_000 {
+        idle.push(store.watch(&format!("/registry/leases/kube-node-lease/node-{number}"), store.revision())?);
+    }
+    let (taken, beside) = (resident()? - before, median(1000)?);
+    println!(
+        "10,000 idle watches: {:.1} MB; a commit in memory takes {beside:.0} us beside them, {alone:.0} us alone",
+        taken / 1e6
+    );
+    let mut times = runtime.block_on(async {
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..1000 {
+            let mut watch = store.watch("/registry/secrets/", store.revision()).expect("now is kept");
+            tasks.spawn(async move {
+                let batch = watch.next().await.expect("open").expect("kept");
+                (batch.revision, Instant::now())
+            });
+        }
+        let began = Instant::now();
+        let write = Write::create("/registry/secrets/default/a", "1");
+        store.commit(Txn::one(write)).await.expect("it is new");
+        tasks.join_all().await.into_iter().map(|(_, at)| at - began).collect::<Vec<_>>()
+    });
+    times.sort_unstable();
+    println!(
+        "1,000 watchers of one prefix have an event after {:.2} ms (median), {:.2} ms (last)",
+        times[500].as_secs_f64() * 1e3,
+        times[999].as_secs_f64() * 1e3
+    );
+    runtime.block_on(store.close());
+    Ok(())
 }
 
 /// What 10,000 pods take, and how long a start with them.
