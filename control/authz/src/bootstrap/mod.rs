@@ -71,12 +71,11 @@ pub(crate) fn node_rules() -> Vec<Rule> {
 
 /// Lets each role gather once; tells whether one changed.
 fn gather(objects: &mut [(GroupResource<'static>, Value)]) -> bool {
-    let roles: Vec<Value> =
-        objects.iter().filter(|(r, _)| r.resource == "clusterroles").map(|(_, role)| role.clone()).collect();
     let mut changed = false;
-    for (_, object) in objects.iter_mut() {
-        if let Some(rules) = crate::rbac::aggregate(object, &roles) {
-            object["rules"] = rules.into();
+    for at in 0..objects.len() {
+        let roles = objects.iter().filter(|(r, _)| r.resource == "clusterroles").map(|(_, role)| role);
+        if let Some(rules) = crate::rbac::aggregate(&objects[at].1, roles) {
+            objects[at].1["rules"] = rules.into();
             changed = true;
         }
     }
