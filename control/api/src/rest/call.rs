@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::index;
 use super::negotiate::{self, Form};
-use super::options::{self, Include};
+use super::options::{self, Include, List};
 use super::render::Renderer;
 use crate::info::Target;
 use crate::reply::{self, Response};
@@ -101,7 +101,7 @@ impl<'a> Call<'a> {
             name: self.path_name(),
             ..Default::default()
         };
-        self.server.authority.authorize(&self.server.store, &self.ctx.user, &attributes)
+        self.server.authority.authorize(&self.server.store, &self.ctx.user, &attributes).map(|_| ())
     }
 
     /// The name in the path; empty for a collection.
@@ -137,6 +137,22 @@ impl<'a> Call<'a> {
         let name = HeaderName::try_from(name).ok();
         let value = name.and_then(|name| self.headers.get(name));
         value.and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The options of a list or watch, its fields named as in the stored version.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub(crate) fn selection(&self, watch: bool) -> Result<List> {
+        let mut options = List::parse(&self.ctx.query, watch)?;
+        if self.resource.group == "events.k8s.io" {
+            options.fields = options.fields.renamed(|name| match name {
+                "reportingController" => Some("reportingComponent".to_owned()),
+                name => name.strip_prefix("regarding.").map(|member| format!("involvedObject.{member}")),
+            });
+        }
+        options::check_fields(&options.fields, self.resource.kind, self.kind.selectable())?;
+        Ok(options)
     }
 
     /// How objects are to be written down.

@@ -10,7 +10,7 @@ use store::{Expect, Op};
 
 use super::call::Call;
 use super::list::{self, Scope};
-use super::options::{self, Delete, List};
+use super::options::Delete;
 use super::write::{self, ATTEMPTS, Admission, Commit};
 use super::{Entry, body, render};
 use crate::reply::{self, Body, Response};
@@ -165,8 +165,7 @@ fn success(call: &Call<'_>, object: &Value) -> Status {
 /// What is wrong with the request, and the first refusal of a deletion; the others may have happened.
 pub(crate) async fn many(call: &Call<'_>, body: Body) -> Result<Response> {
     let renderer = call.renderer()?;
-    let selection = List::parse(&call.ctx.query, false)?;
-    options::check_fields(&selection.fields, call.resource.kind, call.kind.selectable())?;
+    let selection = call.selection(false)?;
     let options = read(call, body).await?;
     let scope = Scope::of(call, &selection)?;
     let found = list::select(&call.server.store, &scope, &selection).await?;

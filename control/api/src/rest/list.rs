@@ -13,7 +13,7 @@ use proto_kube::status::{Result, Status};
 use serde::{Deserialize, Serialize};
 
 use super::call::Call;
-use super::options::{self, List, Match};
+use super::options::{List, Match};
 use super::render::{Page, Renderer};
 use super::{Entry, state};
 use crate::reply::{self, Body, Response};
@@ -230,8 +230,7 @@ fn single(
 /// What is wrong with the request, and what [`select`] answers.
 pub(crate) async fn list(call: &Call<'_>) -> Result<Response> {
     let renderer = call.renderer()?;
-    let options = List::parse(&call.ctx.query, false)?;
-    options::check_fields(&options.fields, call.resource.kind, call.kind.selectable())?;
+    let options = call.selection(false)?;
     let scope = Scope::of(call, &options)?;
     let found = select(&call.server.store, &scope, &options).await?;
     Ok(answer(renderer, found))

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::call::Call;
 use super::options::{Validation, Verb, Write};
 use super::owners::Owner;
-use super::write::{self, Change};
+use super::update::{self, Change};
 use super::{body, index};
 use crate::reply::{Body, Response};
 
@@ -190,7 +190,7 @@ fn invalid_patch(patch: &[u8], why: &str) -> Status {
 /// Answers a patch of the object itself, or through a subresource whose body is the object.
 ///
 /// # Errors
-/// What is wrong with the request, and what [`write::update`] answers.
+/// What is wrong with the request, and what [`update::update`] answers.
 pub(crate) async fn patch(call: &Call<'_>, body: Body) -> Result<Response> {
     let patch = Patch::read(call, body).await?;
     call.renderer()?;
@@ -198,6 +198,6 @@ pub(crate) async fn patch(call: &Call<'_>, body: Body) -> Result<Response> {
     let subresource = call.subresource();
     let creates = subresource.is_empty() && patch.creates();
     let change = Change { subresource, strategy: subresource, creates, make: &make };
-    let written = write::update(call, &patch.options, call.path_name(), &change).await?;
+    let written = update::update(call, &patch.options, call.path_name(), &change).await?;
     call.answer_stored(if written.created { 201 } else { 200 }, written.object)
 }

@@ -11,7 +11,7 @@ use super::call::Call;
 use super::options::{Verb, Write};
 use super::owners::Owner;
 use super::patching::Patch;
-use super::write::{self, Change};
+use super::update::{self, Change};
 use super::{body, list, render};
 use crate::reply::{Body, Response};
 
@@ -52,7 +52,7 @@ pub(crate) async fn get(call: &Call<'_>) -> Result<Response> {
 /// Answers an update.
 ///
 /// # Errors
-/// What is wrong with the scale, and what [`write::update`] answers.
+/// What is wrong with the scale, and what [`update::update`] answers.
 pub(crate) async fn update(call: &Call<'_>, body: Body) -> Result<Response> {
     let bytes = body::read(call, body).await?;
     let options = Write::parse(&call.ctx.query, Verb::Update, &call.ctx.user_agent)?;
@@ -65,7 +65,7 @@ pub(crate) async fn update(call: &Call<'_>, body: Body) -> Result<Response> {
 /// Answers a patch.
 ///
 /// # Errors
-/// What is wrong with the patch, and what [`write::update`] answers.
+/// What is wrong with the patch, and what [`update::update`] answers.
 pub(crate) async fn patch(call: &Call<'_>, body: Body) -> Result<Response> {
     let patch = Patch::read(call, body).await?;
     let kind = kind();
@@ -108,6 +108,6 @@ async fn change(
         Ok(new)
     };
     let change = Change { subresource: "scale", strategy: "", creates: false, make: &into };
-    let written = write::update(call, options, name, &change).await?;
+    let written = update::update(call, options, name, &change).await?;
     call.answer(200, &of(call, &written.object)?)
 }

@@ -117,16 +117,25 @@ pub(crate) fn allocate(
     Ok(writes)
 }
 
-/// What is to be written when a service is removed.
+/// What is to be written when a service is removed; its endpoints go with it.
 pub(crate) fn release(call: &Call<'_>, service: &Value) -> Vec<store::Write> {
-    if is_service(call) { give_back(&held(service), &Held::default()) } else { Vec::new() }
+    if !is_service(call) {
+        return Vec::new();
+    }
+    let mut writes = give_back(&held(service), &Held::default());
+    let endpoints = format!("/registry/services/endpoints/{}/{}", call.namespace, object::name(service));
+    writes.push(gone(endpoints));
+    writes
 }
 
 fn give_back(before: &Held, now: &Held) -> Vec<store::Write> {
     let addresses = before.addresses.difference(&now.addresses).map(|a| address_key(*a));
     let ports = before.ports.difference(&now.ports).map(|p| port_key(*p));
-    let gone = |key| store::Write { key, expect: store::Expect::Any, op: store::Op::Delete };
     addresses.chain(ports).map(gone).collect()
+}
+
+fn gone(key: String) -> store::Write {
+    store::Write { key, expect: store::Expect::Any, op: store::Op::Delete }
 }
 
 fn take(call: &Call<'_>, service: &Value, before: &Held, now: &Held) -> Vec<store::Write> {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::call::Call;
 
 /// Writes into a request that is made who asks, and into one that changes when its conditions did.
-pub fn sign(call: &Call<'_>, object: &mut Value, old: Option<&Value>) {
+pub(crate) fn sign(call: &Call<'_>, object: &mut Value, old: Option<&Value>) {
     if call.stored.kind != "CertificateSigningRequest" {
         return;
     }

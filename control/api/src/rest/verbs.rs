@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::call::Call;
 use super::options::{self, Verb, Write};
 use super::owners::Owner;
-use super::write::{self, Change};
+use super::update::{self, Change};
 use super::{body, index, list};
 use crate::reply::{self, Body, Response};
 
@@ -29,17 +29,17 @@ pub(crate) async fn get(call: &Call<'_>) -> Result<Response> {
 /// Answers a create.
 ///
 /// # Errors
-/// What is wrong with the request, and what [`write::create`] answers.
+/// What is wrong with the request, and what [`super::create::create`] answers.
 pub(crate) async fn create(call: &Call<'_>, body: Body) -> Result<Response> {
     call.renderer()?;
     let bytes = body::read(call, body).await?;
     let options = Write::parse(&call.ctx.query, Verb::Create, &call.ctx.user_agent)?;
     let mut object = body::object(call, &bytes, options.validation)?;
     wipe(&mut object);
-    write::place(call, &mut object)?;
+    super::write::place(call, &mut object)?;
     let owner = Owner { call, kind: &call.resource.gvk(), subresource: "", manager: &options.manager };
     let object = owner.record(None, object);
-    let written = write::create(call, &options, body::to_storage(call, object)).await?;
+    let written = super::create::create(call, &options, body::to_storage(call, object)).await?;
     call.answer_stored(201, written.object)
 }
 
@@ -54,7 +54,7 @@ fn wipe(object: &mut Value) {
 /// Answers an update of the object itself, or through a subresource whose body is the object.
 ///
 /// # Errors
-/// What is wrong with the request, and what [`write::update`] answers.
+/// What is wrong with the request, and what [`update::update`] answers.
 pub(crate) async fn update(call: &Call<'_>, body: Body) -> Result<Response> {
     call.renderer()?;
     let bytes = body::read(call, body).await?;
@@ -72,6 +72,6 @@ pub(crate) async fn update(call: &Call<'_>, body: Body) -> Result<Response> {
     };
     let creates = subresource.is_empty() && call.kind.creates_on_update();
     let change = Change { subresource, strategy: subresource, creates, make: &make };
-    let written = write::update(call, &options, call.path_name(), &change).await?;
+    let written = update::update(call, &options, call.path_name(), &change).await?;
     call.answer_stored(if written.created { 201 } else { 200 }, written.object)
 }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::call::Call;
 use super::list::{self, Found, Scope};
 use super::negotiate::Form;
-use super::options::{self, Include, List};
+use super::options::{Include, List};
 use super::render::Renderer;
 use super::{Entry, Index};
 use crate::reply::{self, Body, Response};
@@ -73,8 +73,7 @@ fn too_old(gone: store::Compacted) -> Status {
 pub(crate) async fn watch(call: &Call<'_>) -> Result<Response> {
     let form = Form::accepted_stream(call.header("accept"))?;
     let include = Include::parse(&call.ctx.query)?;
-    let options = List::parse(&call.ctx.query, true)?;
-    options::check_fields(&options.fields, call.resource.kind, call.kind.selectable())?;
+    let options = call.selection(true)?;
     let scope = Scope::of(call, &options)?;
     let seconds = options.seconds.filter(|s| *s > 0).unwrap_or_else(|| fastrand::u64(LEAST..2 * LEAST));
     let source = begin(call.server, &scope, &options).await.unwrap_or_else(Source::Refusal);

@@ -1,21 +1,18 @@
 //! The one way of a write, in upstream's order: field management, mutating admission, the kind's strategy, validation,
 //! validating admission, and one transaction with all that belongs together.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use admission::{Effects, Operation};
-use kinds::{deletion, meta};
-use proto_kube::field::{self, Path};
+use proto_kube::field;
 use proto_kube::status::{Result, Status};
 use proto_kube::{GroupResource, object};
 use serde_json::Value;
-use store::{CommitError, Expect, Op, Txn};
+use store::{CommitError, Txn};
 
 use super::call::Call;
-use super::options::Write;
 use super::view::Objects;
-use super::{Entry, Index, list, owners, render, service, signing};
+use super::{Index, list, render, service};
 use crate::random;
 use crate::stored;
 

@@ -58,13 +58,27 @@ impl Answer {
     }
 }
 
+async fn read(response: Response) -> Answer {
+    let (parts, body) = response.into_parts();
+    let text = |name: &str| {
+        let values = parts.headers.get_all(name).iter();
+        values.map(|v| v.to_str().expect("a text").to_owned()).collect::<Vec<_>>()
+    };
+    Answer {
+        code: parts.status.as_u16(),
+        media: text("content-type").concat(),
+        warnings: text("warning"),
+        bytes: body.collect().await.expect("a whole body").to_bytes(),
+    }
+}
+
 impl Client {
     pub(crate) async fn new() -> Self {
         let server = Server::open(Config::in_memory()).await.expect("opens in memory");
         Self { server }
     }
 
-    /// Sends a request; the first of the headers stand before the body.
+    /// Sends a request as the administrator.
     pub(crate) async fn send(
         &self,
         method: &str,
@@ -72,11 +86,33 @@ impl Client {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Response {
+        let groups = vec!["system:masters".to_owned(), "system:authenticated".to_owned()];
+        let user = User { name: "admin".to_owned(), groups, ..User::default() };
+        self.send_as(user, method, uri, headers, body).await
+    }
+
+    /// Sends a request as somebody without any role.
+    pub(crate) async fn ask_as(&self, name: &str, method: &str, uri: &str, body: &str) -> Answer {
+        let user = User {
+            name: name.to_owned(),
+            groups: vec!["system:authenticated".to_owned()],
+            ..User::default()
+        };
+        read(self.send_as(user, method, uri, &[], body.to_owned()).await).await
+    }
+
+    async fn send_as(
+        &self,
+        user: User,
+        method: &str,
+        uri: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Response {
         let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
         let query = Query::parse(query);
-        let groups = vec!["system:masters".to_owned(), "system:authenticated".to_owned()];
         let ctx = Context {
-            user: User { name: "admin".to_owned(), groups, ..User::default() },
+            user,
             info: RequestInfo::new(method, path, &query),
             query,
             user_agent: "test/1".to_owned(),
@@ -98,22 +134,7 @@ impl Client {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Answer {
-        let response = self.send(method, uri, headers, body).await;
-        let (parts, body) = response.into_parts();
-        let text = |name: &str| {
-            parts
-                .headers
-                .get_all(name)
-                .iter()
-                .map(|v| v.to_str().expect("a text").to_owned())
-                .collect::<Vec<_>>()
-        };
-        Answer {
-            code: parts.status.as_u16(),
-            media: text("content-type").concat(),
-            warnings: text("warning"),
-            bytes: body.collect().await.expect("a whole body").to_bytes(),
-        }
+        read(self.send(method, uri, headers, body).await).await
     }
 
     pub(crate) async fn get(&self, uri: &str) -> Answer {

@@ -157,3 +157,26 @@ async fn forms() {
     assert!(pretty.bytes.starts_with(b"{\n  \"apiVersion\": \"v1\""));
     client.ask("GET", CMS, &accept("application/yaml"), "").await.is(200);
 }
+
+#[tokio::test]
+async fn a_large_list_comes_in_pieces() {
+    let client = Client::new().await;
+    for at in 0..30 {
+        let object =
+            json!({"metadata": {"name": format!("large-{at:02}")}, "data": {"k": "x".repeat(10_000)}});
+        client.post(CMS, &object).await.is(201);
+    }
+    assert!(names(&client.get(CMS).await.is(200).json()).len() >= 30);
+}
+
+#[tokio::test]
+async fn events_in_both_versions() {
+    let client = Client::new().await;
+    let event = json!({"metadata": {"name": "e"}, "involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"}, "reason": "r", "type": "Normal"});
+    client.post("/api/v1/namespaces/default/events", &event).await.is(201);
+    let newer = "/apis/events.k8s.io/v1/namespaces/default/events";
+    let list = client.get(&format!("{newer}?fieldSelector=regarding.name%3Dp")).await.is(200).json();
+    assert_eq!(list["items"][0]["regarding"]["name"], "p");
+    let none = client.get(&format!("{newer}?fieldSelector=regarding.name%3Dq")).await.is(200).json();
+    assert_eq!(none["items"].as_array().map(Vec::len), Some(0));
+}

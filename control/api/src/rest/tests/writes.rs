@@ -392,3 +392,17 @@ async fn two_versions_of_one_object() {
     client.patch(&format!("{v1}/h"), "merge", r#"{"spec":{"maxReplicas":9}}"#).await.is(200);
     assert_eq!(client.get(&format!("{v2}/h")).await.text("/spec/maxReplicas"), "9");
 }
+
+#[tokio::test]
+async fn nobody_gives_what_he_does_not_have() {
+    let client = Client::new().await;
+    let roles = "/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles";
+    let role = json!({"metadata": {"name": "r"}, "rules": [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}]});
+    let refused = client.ask_as("eve", "POST", roles, &role.to_string()).await.is(403);
+    assert!(
+        refused.message().contains("is attempting to grant RBAC permissions not currently held"),
+        "{}",
+        refused.message()
+    );
+    client.post(roles, &role).await.is(201);
+}
