@@ -176,8 +176,16 @@ impl Authority {
     /// # Errors
     /// The 403 that answers the request.
     pub fn authorize(&self, store: &Store, user: &User, asked: &Attributes<'_>) -> Result<(), Status> {
+        self.permit(store, user, asked).map(drop)
+    }
+
+    /// As [`Authority::authorize`], with the reason why a request may pass.
+    ///
+    /// # Errors
+    /// The 403 that answers the request.
+    pub fn permit(&self, store: &Store, user: &User, asked: &Attributes<'_>) -> Result<String, Status> {
         match self.decide(store, user, asked) {
-            Decision::Allow(_) => Ok(()),
+            Decision::Allow(reason) => Ok(reason),
             Decision::Deny(reason) => Err(asked.forbidden(user, &[&reason])),
             Decision::NoOpinion(reason) => {
                 let help = self.with_policy(store, |policy| policy.suggest(user, asked));

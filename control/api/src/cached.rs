@@ -1,20 +1,24 @@
 //! Documents that change only with the program: made once, told apart by their digest, sent small.
 
+use std::collections::VecDeque;
 use std::io::Write as _;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use futures_util::stream;
 use http::HeaderMap;
 use http::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, VARY,
 };
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::Frame;
 use serde_json::Value;
 use sha2::{Digest, Sha512};
 
 use crate::authn::hex;
-use crate::reply::{self, Response};
+use crate::reply::{self, BoxError, Response};
 
 /// From this size on a body is compressed for who accepts that, as upstream does it.
 pub const WORTHWHILE: usize = 128 << 10;
@@ -104,6 +108,57 @@ pub fn accepts_gzip(headers: &HeaderMap) -> bool {
     })
 }
 
+/// Makes a large body small on its way out, piece by piece; a small one goes as it is.
+pub async fn shrink(response: Response) -> Response {
+    let plain =
+        response.status() == http::StatusCode::OK && !response.headers().contains_key(CONTENT_ENCODING);
+    if !plain {
+        return response;
+    }
+    let (mut parts, mut body) = response.into_parts();
+    let (mut head, mut size) = (VecDeque::new(), 0);
+    while size < WORTHWHILE {
+        match body.frame().await {
+            None => {
+                let pieces: Vec<Bytes> = head.into_iter().collect();
+                let whole = if pieces.len() == 1 { pieces[0].clone() } else { pieces.concat().into() };
+                return Response::from_parts(parts, reply::full(whole));
+            }
+            // The connection breaks where the body does.
+            Some(Err(error)) => {
+                let broken = stream::iter([Err::<Frame<Bytes>, _>(error)]);
+                return Response::from_parts(parts, StreamBody::new(broken).boxed_unsync());
+            }
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    size += data.len();
+                    head.push_back(data);
+                }
+            }
+        }
+    }
+    let encoder = Some(GzEncoder::new(Vec::new(), Compression::fast()));
+    let pieces = stream::try_unfold((body, head, encoder), |(mut body, mut head, encoder)| async move {
+        let Some(mut encoder) = encoder else { return Ok::<_, BoxError>(None) };
+        let next = match head.pop_front() {
+            Some(data) => Some(data),
+            None => body.frame().await.transpose()?.map(|frame| frame.into_data().unwrap_or_default()),
+        };
+        let (piece, encoder) = match next {
+            Some(data) => {
+                encoder.write_all(&data)?;
+                (std::mem::take(encoder.get_mut()), Some(encoder))
+            }
+            None => (encoder.finish()?, None),
+        };
+        Ok(Some((Frame::data(Bytes::from(piece)), (body, head, encoder))))
+    });
+    parts.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    parts.headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
+    parts.headers.remove(http::header::CONTENT_LENGTH);
+    Response::from_parts(parts, StreamBody::new(pieces).boxed_unsync())
+}
+
 /// Quick rather than smallest, as upstream's.
 #[must_use]
 pub fn compress(body: &[u8]) -> Bytes {
@@ -131,6 +186,27 @@ mod tests {
             (new.status().as_u16(), &new.headers()[ETAG], &new.headers()[VARY]),
             (200, &HeaderValue::from_str(&tag).unwrap(), &HeaderValue::from_static("Accept"))
         );
+    }
+
+    #[tokio::test]
+    async fn bodies_are_made_small_piece_by_piece() {
+        use std::io::Read as _;
+        let pieces = |count: usize| {
+            let pieces = (0..count).map(|i| {
+                Ok::<_, BoxError>(Frame::data(Bytes::from(vec![b'a' + u8::try_from(i % 26).unwrap(); 1000])))
+            });
+            Response::new(StreamBody::new(stream::iter(pieces.collect::<Vec<_>>())).boxed_unsync())
+        };
+        let plain = pieces(300).into_body().collect().await.unwrap().to_bytes();
+        let small = shrink(pieces(300)).await;
+        assert_eq!(small.headers()[CONTENT_ENCODING], "gzip");
+        let small = small.into_body().collect().await.unwrap().to_bytes();
+        let mut found = Vec::new();
+        flate2::read::GzDecoder::new(&small[..]).read_to_end(&mut found).unwrap();
+        assert!(small.len() < 10_000 && found == plain);
+        let short = shrink(pieces(3)).await;
+        assert!(!short.headers().contains_key(CONTENT_ENCODING));
+        assert_eq!(short.into_body().collect().await.unwrap().to_bytes(), plain[..3000]);
     }
 
     #[test]

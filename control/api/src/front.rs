@@ -15,6 +15,7 @@ use proto_kube::{Status, User};
 use crate::audit;
 use crate::authn::{self, Peer, impersonate};
 use crate::authorize::{attributes, selector};
+use crate::cached;
 use crate::info::{RequestInfo, Target};
 use crate::metrics::InFlight;
 use crate::query::Query;
@@ -36,7 +37,9 @@ struct Asked {
     user: Option<User>,
     /// As whom, if as somebody else.
     impersonated: Option<User>,
-    /// Why it may not pass, if it may not.
+    /// Why it may pass.
+    allowed: String,
+    /// Why it may not, if it may not.
     refused: Option<String>,
 }
 
@@ -54,7 +57,9 @@ async fn respond(server: Arc<Server>, peer: Arc<Peer>, request: Request) -> Resp
         parts.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned()
     };
     let id = Some(text(AUDIT_ID)).filter(|id| !id.is_empty() && id.len() <= 64).unwrap_or_else(random::uid);
-    let uri = server.audit.as_ref().map(|_| parts.uri.to_string());
+    let uri =
+        server.audit.as_ref().map(|_| parts.uri.path_and_query().map_or(String::new(), ToString::to_string));
+    let small = cached::accepts_gzip(&parts.headers);
     let under_way = server.metrics.begin(&info);
     let mut asked = Asked {
         info,
@@ -63,6 +68,7 @@ async fn respond(server: Arc<Server>, peer: Arc<Peer>, request: Request) -> Resp
         now: server.now(),
         user: None,
         impersonated: None,
+        allowed: String::new(),
         refused: None,
     };
     let mut response = match admit(&server, &peer, &parts, &mut asked) {
@@ -79,7 +85,18 @@ async fn respond(server: Arc<Server>, peer: Arc<Peer>, request: Request) -> Resp
     if let Some(uri) = uri {
         write_down(&server, &peer, &asked, &id, &uri, code);
     }
-    if asked.info.is_long_running() { hold(response, under_way) } else { response }
+    tracing::debug!(
+        verb = asked.info.verb,
+        path = asked.info.path,
+        code,
+        user = asked.user.as_ref().map_or("", |u| u.name.as_str()),
+        took = ?began.elapsed(),
+    );
+    match asked.info.is_long_running() {
+        true => hold(response, under_way),
+        false if small => cached::shrink(response).await,
+        false => response,
+    }
 }
 
 /// Finds out who asks and whether he may; the answer is the user to act as.
@@ -106,8 +123,8 @@ fn admit(server: &Server, peer: &Peer, parts: &Parts, asked: &mut Asked) -> Resu
         }
     };
     let fields = selector(&asked.info, &asked.query);
-    let allowed = server.authority.authorize(&server.store, &user, &attributes(&asked.info, fields.as_ref()));
-    allowed.map_err(|status| refuse(asked, status))?;
+    let allowed = server.authority.permit(&server.store, &user, &attributes(&asked.info, fields.as_ref()));
+    asked.allowed = allowed.map_err(|status| refuse(asked, status))?;
     Ok(user)
 }
 
@@ -229,7 +246,7 @@ fn write_down(server: &Server, peer: &Peer, asked: &Asked, id: &str, uri: &str, 
         code,
         decision: match &asked.refused {
             Some(why) => ("forbid", why),
-            None => ("allow", ""),
+            None => ("allow", &asked.allowed),
         },
         received: asked.now,
         answered: server.now(),

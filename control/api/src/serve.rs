@@ -87,6 +87,9 @@ impl Bound {
         }
         tasks.spawn(renew(server.clone(), first, shutdown.clone()));
         tasks.spawn(bootstrap::keep(server.clone(), shutdown.clone()));
+        if server.config.etcd.is_some() {
+            tasks.spawn(bootstrap::renew(server.clone(), shutdown.clone()));
+        }
         if let Some(socket) = server.config.socket.clone() {
             tasks.spawn(orders(server.clone(), socket, shutdown.clone()));
         }

@@ -4,6 +4,7 @@
 
 mod drain;
 mod keep;
+mod leases;
 mod objects;
 
 use std::net::IpAddr;
@@ -16,6 +17,7 @@ use serde_json::Value;
 use store::{CommitError, Txn, Write};
 
 pub use keep::keep;
+pub use leases::renew;
 
 use crate::random;
 use crate::server::Server;
@@ -42,6 +44,9 @@ pub(crate) enum Rule {
     Policy,
     /// Its content is set again.
     Always,
+    /// Its texts are certificates: what it lacks of ours is added. Of several servers on one etcd each may have renewed
+    /// its authority at another time, and none takes away what the others need.
+    Trust,
 }
 
 /// The first address of a range that a Service can have.
@@ -58,6 +63,11 @@ pub fn first_address(range: &IpNet) -> Option<IpAddr> {
 /// # Errors
 /// Why it could not be written.
 pub async fn write(server: &Arc<Server>) -> Result<(), String> {
+    if server.config.etcd.is_some() && is_foreign(server) {
+        return Err("the store is of a cluster with another authority: copy control/pki/pki.json from a server of that \
+             cluster into this one's data directory"
+            .to_owned());
+    }
     ensure(server, &objects::all(server)).await
 }
 
@@ -118,6 +128,7 @@ fn change(server: &Server, wanted: &Wanted, now: Timestamp) -> Option<Write> {
         Rule::Once => None,
         Rule::Policy => authz::bootstrap::reconcile(Some(&existing), object),
         Rule::Always => overlay(&existing, object),
+        Rule::Trust => overlay(&existing, &trust(&existing, object)),
     }?;
     Some(Write::update(key, stored::encode(&changed), entry.mod_revision))
 }
@@ -141,9 +152,52 @@ fn overlay(existing: &Value, wanted: &Value) -> Option<Value> {
     (changed != *existing).then_some(changed)
 }
 
+/// `wanted` with the certificates that `existing` has beside those that are wanted.
+fn trust(existing: &Value, wanted: &Value) -> Value {
+    let mut merged = wanted.clone();
+    for (key, text) in merged["data"].as_object_mut().into_iter().flatten() {
+        let (Some(ours), Some(theirs)) = (text.as_str(), existing["data"][key].as_str()) else { continue };
+        let read = |text: &str| pki::key::certificates(text).unwrap_or_default();
+        let (mine, found) = (read(ours), read(theirs));
+        *text = if mine.iter().all(|c| found.contains(c)) {
+            theirs.into()
+        } else {
+            let others = found.iter().filter(|c| !mine.contains(c));
+            others.fold(ours.to_owned(), |text, c| text + &pki::key::pem("CERTIFICATE", c)).into()
+        };
+    }
+    merged
+}
+
+/// Whether the store is of a cluster with other authorities than ours: then our clients and its would not trust each
+/// other.
+fn is_foreign(server: &Server) -> bool {
+    let entry = server.store.get("/registry/configmaps/kube-system/extension-apiserver-authentication");
+    let map: Value = entry.and_then(|e| serde_json::from_slice(&e.value).ok()).unwrap_or_default();
+    let read = |text: &str| pki::key::certificates(text).unwrap_or_default();
+    let theirs = read(object::text(&map, &["data", "client-ca-file"]));
+    let ours = read(&server.pki.bundle());
+    !theirs.is_empty() && !theirs.iter().any(|c| ours.contains(c))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn trust_grows_and_never_swings_back() {
+        let now = "2026-11-21T00:00:00Z".parse().unwrap();
+        let authority = || pki::Pki::open(None, pki::Names::default(), now).unwrap().bundle();
+        let (a, b) = (authority(), authority());
+        let map = |text: &str| serde_json::json!({"data": {"ca.crt": text}});
+        let both = trust(&map(&a), &map(&b));
+        assert_eq!(both["data"]["ca.crt"], format!("{b}{a}"));
+        assert_eq!(
+            (overlay(&both, &trust(&both, &map(&a))), overlay(&both, &trust(&both, &map(&b)))),
+            (None, None)
+        );
+        assert_eq!(trust(&map("nonsense"), &map(&a)), map(&a));
+    }
 
     #[test]
     fn the_first_address_is_behind_the_network() {

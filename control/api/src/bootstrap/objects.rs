@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use proto_kube::{GroupResource, Resource, object, resource};
+use proto_kube::{GroupResource, Resource, resource};
 use serde_json::{Value, json};
 
 use super::{Rule, Wanted, first_address};
@@ -68,7 +68,7 @@ pub(crate) fn of_namespace(server: &Server, namespace: &str) -> Vec<Wanted> {
         "data": {"ca.crt": server.pki.bundle()},
     });
     let account = json!({"metadata": {"name": "default", "namespace": namespace}});
-    [wanted("", "configmaps", Rule::Always, trust), wanted("", "serviceaccounts", Rule::Once, account)]
+    [wanted("", "configmaps", bundle_rule(server), trust), wanted("", "serviceaccounts", Rule::Once, account)]
         .into_iter()
         .flatten()
         .collect()
@@ -80,7 +80,12 @@ pub(crate) fn authorities(server: &Server) -> Option<Wanted> {
         "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
         "data": {"client-ca-file": server.pki.bundle()},
     });
-    wanted("", "configmaps", Rule::Always, object)
+    wanted("", "configmaps", bundle_rule(server), object)
+}
+
+/// How objects with our authorities are kept: as they are here, or beside those of other servers.
+fn bundle_rule(server: &Server) -> Rule {
+    if server.config.etcd.is_some() { Rule::Trust } else { Rule::Always }
 }
 
 fn cidr(server: &Server) -> Option<Wanted> {
@@ -120,7 +125,7 @@ fn service(server: &Server) -> Vec<Wanted> {
     both.into_iter().flatten().collect()
 }
 
-/// Where the `kubernetes` Service leads: to this server, and with etcd to those beside it that are recorded already.
+/// Where the `kubernetes` Service leads: to this server, and with etcd to those beside it.
 pub(crate) fn address(server: &Server) -> Vec<Wanted> {
     let (ip, port) = (server.config.advertise, port(server));
     let mut addresses = vec![ip.to_string()];
@@ -148,15 +153,11 @@ pub(crate) fn address(server: &Server) -> Vec<Wanted> {
     both.into_iter().flatten().collect()
 }
 
+/// The servers that have said lately that they are there.
 fn recorded(server: &Server) -> Vec<String> {
-    let resource =
-        resource::preferred(GroupResource { group: "discovery.k8s.io", resource: "endpointslices" });
-    let key = resource.and_then(|r| r.key("default", "kubernetes"));
-    let entry = key.and_then(|key| server.store.get(&key));
-    let slice: Value = entry.and_then(|e| serde_json::from_slice(&e.value).ok()).unwrap_or_default();
-    let endpoints = object::items(&slice, &["endpoints"]);
-    let addresses = endpoints.flat_map(|e| object::items(e, &["addresses"]).filter_map(Value::as_str));
-    addresses.map(str::to_owned).collect()
+    let page = server.store.range(super::leases::PREFIX, store::Range::default());
+    let entries = page.map(|page| page.entries).unwrap_or_default();
+    entries.iter().filter_map(|e| e.key.strip_prefix(super::leases::PREFIX).map(str::to_owned)).collect()
 }
 
 /// The port that is really listened on, or is going to be.
