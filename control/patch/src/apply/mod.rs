@@ -4,7 +4,6 @@
 //! manager owns it; what another manager owns with another value is a conflict. Every other write takes what it
 //! changes.
 
-mod blank;
 mod cap;
 mod filter;
 mod last_applied;
@@ -162,9 +161,10 @@ impl Write<'_> {
         }
     }
 
+    /// An object before it is created, as upstream has it: parts that are never absent there are owned through their
+    /// members only.
     fn blank(&self) -> Value {
-        let mut members =
-            self.table.kind(self.kind).map_or_else(Map::new, |id| blank::object(self.table, id));
+        let mut members = self.table.kind(self.kind).map_or_else(Map::new, |id| self.table.empty(id));
         members.insert("apiVersion".to_owned(), self.kind.api_version().into());
         members.insert("kind".to_owned(), self.kind.kind.as_str().into());
         Value::Object(members)

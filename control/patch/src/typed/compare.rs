@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use proto_kube::schema::Shape;
+use proto_kube::schema::{Field, Presence, Shape};
 use serde_json::{Map, Value};
 
 use super::{Atom, Relation, Typed, is_whole, items, members};
@@ -66,9 +66,8 @@ impl<'t> Typed<'t> {
             }
             _ => {
                 let is_map = |value: Option<&Value>| value.is_none_or(|v| v.is_object() || v.is_null());
-                let none = Map::new();
-                let (before, after) = (members(old).unwrap_or(&none), members(new).unwrap_or(&none));
-                if before.is_empty() && after.is_empty() {
+                let (before, after) = (members(old), members(new));
+                if before.is_none_or(Map::is_empty) && after.is_none_or(Map::is_empty) {
                     return leaf();
                 }
                 self.diff_members(atom, before, after, &mut diff);
@@ -88,17 +87,30 @@ impl<'t> Typed<'t> {
     fn diff_members(
         &self,
         atom: Atom<'t>,
-        before: &Map<String, Value>,
-        after: &Map<String, Value>,
+        before: Option<&Map<String, Value>>,
+        after: Option<&Map<String, Value>>,
         diff: &mut Diff,
     ) {
-        for (name, old) in before {
-            let child = self.diff(self.member(atom, name).0, Some(old), after.get(name));
-            diff.put(|| Element::Field(name.clone()), child);
+        let mut put = |name: &str, old: Option<&Value>, new: Option<&Value>| {
+            let child = self.diff(self.member(atom, name).0, old, new);
+            diff.put(|| Element::Field(name.to_owned()), child);
+        };
+        for (name, old) in before.into_iter().flatten() {
+            put(name, Some(old), value_of(atom, after, name));
         }
-        for (name, new) in after.iter().filter(|(name, _)| !before.contains_key(*name)) {
-            let child = self.diff(self.member(atom, name).0, None, Some(new));
-            diff.put(|| Element::Field(name.clone()), child);
+        for (name, new) in after.into_iter().flatten() {
+            if !before.is_some_and(|before| before.contains_key(name)) {
+                put(name, value_of(atom, before, name), Some(new));
+            }
+        }
+        // An object that comes or goes brings or takes its nulls.
+        if let (Atom::Object { of, .. }, (None, Some(members)) | (Some(members), None)) =
+            (atom, (before, after))
+        {
+            let nulls = of.fields.iter().filter(|field| is_null_when_missing(field));
+            for field in nulls.filter(|field| !members.contains_key(field.name)) {
+                put(field.name, value_of(atom, before, field.name), value_of(atom, after, field.name));
+            }
         }
     }
 
@@ -149,6 +161,26 @@ impl<'t> Typed<'t> {
                 }
             }
         }
+    }
+}
+
+/// A member of an object, as upstream has it: null where it has a field that holds nothing.
+fn value_of<'v>(atom: Atom<'_>, members: Option<&'v Map<String, Value>>, name: &str) -> Option<&'v Value> {
+    members?.get(name).or_else(|| match atom {
+        Atom::Object { of, .. } if of.field(name).is_some_and(is_null_when_missing) => Some(&Value::Null),
+        _ => None,
+    })
+}
+
+/// Whether upstream writes null for a field that is not set, and so has it owned.
+fn is_null_when_missing(field: &Field) -> bool {
+    match (field.presence, &field.shape) {
+        (Presence::Pointer, _) => false,
+        (_, Shape::Time | Shape::MicroTime) => field.name != "creationTimestamp",
+        (presence, Shape::List(_) | Shape::Map(_) | Shape::Bytes | Shape::Raw) => {
+            presence == Presence::Always
+        }
+        _ => false,
     }
 }
 
