@@ -5,6 +5,7 @@
 
 mod certificates;
 mod csr;
+mod declared_features;
 mod default_class;
 mod default_tolerations;
 mod limit_ranger;
@@ -69,6 +70,7 @@ const CHAIN: &[Plugin] = &[
     Plugin { name: "CertificateSubjectRestriction", on: CREATE, admit: None, validate: Some(certificates::validate_subject) },
     Plugin { name: "DefaultIngressClass", on: CREATE, admit: Some(default_class::admit_ingress), validate: None },
     Plugin { name: "PodTopologyLabels", on: CREATE, admit: Some(pod_topology_labels::admit), validate: None },
+    Plugin { name: "NodeDeclaredFeatureValidator", on: UPDATE, admit: None, validate: Some(declared_features::validate) },
     Plugin { name: "PodResizeValidator", on: UPDATE, admit: None, validate: Some(pod_resize::validate) },
     Plugin { name: "NotExecuted", on: WRITE, admit: None, validate: Some(not_executed::validate) },
     Plugin { name: "ResourceQuota", on: WRITE, admit: None, validate: Some(resource_quota::validate) },

@@ -202,8 +202,8 @@ pub(crate) fn request(name: &str, organizations: &[&str]) -> String {
 #[test]
 fn the_order_is_upstreams() {
     let names: Vec<_> = plugins().collect();
-    assert_eq!(names.len(), 20);
-    assert_eq!((names[0], names[19]), ("NamespaceLifecycle", "ResourceQuota"));
+    assert_eq!(names.len(), 21);
+    assert_eq!((names[0], names[20]), ("NamespaceLifecycle", "ResourceQuota"));
     let at = |name| names.iter().position(|n| *n == name).unwrap();
     assert!(at("LimitRanger") < at("ServiceAccount"));
     assert!(at("PodSecurity") < at("Priority"));
