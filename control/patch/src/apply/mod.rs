@@ -8,7 +8,7 @@ mod cap;
 mod filter;
 mod last_applied;
 mod managed;
-mod manager;
+mod name;
 mod ownership;
 mod scale;
 
@@ -28,7 +28,7 @@ use self::ownership::{Conflicts, Refusal};
 use crate::Error;
 
 pub use filter::Filter;
-pub use manager::name as manager_name;
+pub use name::manager as manager_name;
 pub use scale::Replicas;
 
 /// Gives an object in another version of its kind, of which any part may be missing; `None` when the kind is not served in that version, and then the

@@ -6,7 +6,7 @@ const LONGEST: usize = 128;
 /// The `fieldManager` parameter, or when it is empty what stands before the first `/` of the user agent, without what
 /// cannot be printed and cut to 128 bytes.
 #[must_use]
-pub fn name(field_manager: &str, user_agent: &str) -> String {
+pub fn manager(field_manager: &str, user_agent: &str) -> String {
     if !field_manager.is_empty() {
         return field_manager.to_owned();
     }
