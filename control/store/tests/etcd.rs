@@ -132,6 +132,9 @@ async fn an_etcd_that_was_set_back_is_read_anew() {
             break revision;
         }
     };
+    let event =
+        |name: &str| Txn::one(Write::create(format!("/registry/back/{name}"), "1").expiring(LONG * 60));
+    let lost = store.commit(event("b")).await.expect("it is new").max(lost);
     let mut watch = store.watch("/registry/back/", lost).expect("kept");
     server.kill();
     fs::remove_dir_all(server.folder.path().join("data")).expect("removes");
@@ -141,6 +144,10 @@ async fn an_etcd_that_was_set_back_is_read_anew() {
     assert!(told.is_err());
     assert_eq!(&store.get("/registry/back/a").expect("is there").value[..], b"old");
     assert!(store.revision() < lost);
+    store
+        .commit(event("c"))
+        .await
+        .expect("the lease is gone with what etcd has lost, another one is asked for");
 }
 
 fn copy(from: &Path, to: &Path) {

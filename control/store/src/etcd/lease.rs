@@ -29,6 +29,11 @@ struct Lease {
 pub(super) struct Leases(Mutex<HashMap<u64, Lease>>);
 
 impl Leases {
+    /// Shares none of the present leases any more.
+    pub(super) async fn forget(&self) {
+        self.0.lock().await.clear();
+    }
+
     /// A lease that lasts at least as long as asked for.
     pub(super) async fn of(&self, client: &Client, ttl: Duration) -> Result<i64, Status> {
         let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);

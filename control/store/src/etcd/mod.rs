@@ -103,8 +103,13 @@ impl<I: Send + Sync + 'static> Remote<I> {
                 CommitError::Unavailable { reason }
             }
         };
-        let request = self.request(&txn).await.map_err(refused)?;
-        let answer = self.client.txn(request).await.map_err(refused)?;
+        let mut answer = self.ask(&txn).await;
+        // A lease that is shared may be lost, as when etcd was set back: then a new one is.
+        if answer.as_ref().is_err_and(|status| status.message().contains("lease not found")) {
+            self.leases.forget().await;
+            answer = self.ask(&txn).await;
+        }
+        let answer = answer.map_err(refused)?;
         let revision = answer.header.unwrap_or_default().revision;
         let seen = self.reach(revision).await;
         if answer.succeeded {
@@ -112,6 +117,10 @@ impl<I: Send + Sync + 'static> Remote<I> {
             return Ok(revision);
         }
         Err(conflict(&txn, answer))
+    }
+
+    async fn ask(&self, txn: &Txn) -> Result<TxnResponse, Status> {
+        self.client.txn(self.request(txn).await?).await
     }
 
     async fn request(&self, txn: &Txn) -> Result<TxnRequest, Status> {
