@@ -55,7 +55,10 @@ impl Kind for DaemonSet {
     }
 
     fn validate_update(&self, new: &Value, old: &Value) -> Errors {
-        workload::same_selector(new, old, self.validate(new))
+        check::object(new, |new| {
+            new.at("spec").at("selector").unchanged(old);
+            spec(&new.at("spec"));
+        })
     }
 
     fn validate_status(&self, new: &Value, old: &Value) -> Errors {

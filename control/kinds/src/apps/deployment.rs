@@ -55,7 +55,10 @@ impl Kind for Deployment {
     }
 
     fn validate_update(&self, new: &Value, old: &Value) -> Errors {
-        workload::same_selector(new, old, self.validate(new))
+        check::object(new, |new| {
+            spec(&new.at("spec"));
+            new.at("spec").at("selector").unchanged(old);
+        })
     }
 
     fn validate_status(&self, new: &Value, old: &Value) -> Errors {
@@ -70,6 +73,7 @@ impl Kind for Deployment {
                     "readyReplicas",
                     "availableReplicas",
                     "unavailableReplicas",
+                    "terminatingReplicas",
                     "collisionCount",
                 ],
             );

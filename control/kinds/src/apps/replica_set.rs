@@ -29,16 +29,14 @@ impl Kind for ReplicaSet {
     }
 
     fn validate(&self, object: &Value) -> Errors {
-        check::object(object, |object| {
-            let spec = object.at("spec");
-            spec.at("replicas").non_negative();
-            spec.at("minReadySeconds").non_negative();
-            selector_and_template(&spec);
-        })
+        check::object(object, |object| rules(&object.at("spec")))
     }
 
     fn validate_update(&self, new: &Value, old: &Value) -> Errors {
-        workload::same_selector(new, old, self.validate(new))
+        check::object(new, |new| {
+            rules(&new.at("spec"));
+            new.at("spec").at("selector").unchanged(old);
+        })
     }
 
     fn validate_status(&self, new: &Value, _old: &Value) -> Errors {
@@ -46,7 +44,7 @@ impl Kind for ReplicaSet {
             let status = new.at("status");
             let members = ["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas"];
             workload::counts(&status, &members);
-            status.at("observedGeneration").non_negative();
+            workload::counts(&status, &["observedGeneration", "terminatingReplicas"]);
             workload::no_more(&status, &members[1..], "replicas", "cannot be greater than status.replicas");
             let text = "cannot be greater than readyReplicas";
             workload::no_more(&status, &["availableReplicas"], "readyReplicas", text);
@@ -90,6 +88,12 @@ impl Kind for ReplicaSet {
     fn scale(&self, object: &Value) -> Option<Value> {
         workload::scale_of(object)
     }
+}
+
+fn rules(spec: &Field<'_>) {
+    spec.at("replicas").non_negative();
+    spec.at("minReadySeconds").non_negative();
+    selector_and_template(spec);
 }
 
 /// Rule: the selector and the template of a replica set, or of a deployment, which makes replica sets of its own.

@@ -117,6 +117,18 @@ fn selectors_must_fit() {
 }
 
 #[test]
+fn selectors_stay() {
+    for plural in ["deployments", "replicasets", "daemonsets"] {
+        let old = workload(plural, json!({}));
+        let mut new = old.clone();
+        new["spec"]["selector"]["matchLabels"] = json!({"app": "web", "b": "c"});
+        new["spec"]["template"]["metadata"]["labels"]["b"] = "c".into();
+        let text = "spec.selector: Invalid value: {\"matchLabels\":{\"app\":\"web\",\"b\":\"c\"}}: field is immutable";
+        assert_eq!(texts(kind(plural).validate_update(&new, &old)), [text], "{plural}");
+    }
+}
+
+#[test]
 fn deployments() {
     let rolling = |missing: Value, extra: Value| json!({"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": missing, "maxSurge": extra}}});
     let at = "spec.strategy.rollingUpdate.maxUnavailable: Invalid value:";

@@ -1,12 +1,11 @@
 //! What the kinds that run pods from a template have in common.
 
 use jiff::Timestamp;
-use proto_kube::field::Errors;
 use proto_kube::selector::Labels;
 use proto_kube::{name, object};
 use serde_json::{Value, json};
 
-use crate::check::{self, Field};
+use crate::check::Field;
 use crate::{column, meta, pod, scale};
 
 /// Sets a text that is missing or empty.
@@ -56,12 +55,6 @@ pub(crate) fn selects(spec: &Field<'_>, lenient: bool) {
         let shown = if labels.is_set() { labels.value.clone() } else { json!({}) };
         labels.invalid_value(shown, "`selector` does not match template `labels`");
     }
-}
-
-/// What is wrong with an update of a workload whose selector stays what it was, given what is wrong with the new object.
-pub(crate) fn same_selector(new: &Value, old: &Value, mut errors: Errors) -> Errors {
-    errors.extend(check::object(new, |object| object.at("spec").at("selector").unchanged(old)));
-    errors
 }
 
 /// Rule: the template's pods are restarted for ever; `kind` is the word in the message.

@@ -19,16 +19,22 @@ pub fn validate(binding: &Value) -> Errors {
     })
 }
 
-/// Assigns a pod to the node that a binding names, with the annotations that the scheduler left on the binding.
+/// Assigns a pod to the node that a binding names, with the annotations and labels that the scheduler left on
+/// the binding.
 ///
 /// # Errors
 /// Why the pod cannot be assigned: a conflict on `pods/binding`.
 pub fn bind(pod: &mut Value, binding: &Value, now: Timestamp) -> Result<(), String> {
     let name = object::name(pod).to_owned();
-    let uid = object::uid(binding);
-    if !uid.is_empty() && uid != object::uid(pod) {
-        let found = object::uid(pod);
-        return Err(format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {found}"));
+    for key in ["uid", "resourceVersion"] {
+        let asked = object::text(binding, &["metadata", key]);
+        let found = object::text(pod, &["metadata", key]);
+        if !asked.is_empty() && asked != found {
+            let what = if key == "uid" { "UID" } else { "ResourceVersion" };
+            return Err(format!(
+                "Precondition failed: {what} in precondition: {asked}, {what} in object meta: {found}"
+            ));
+        }
     }
     if object::is_terminating(pod) {
         return Err(format!("pod {name} is being deleted, cannot be assigned to a host"));
@@ -46,11 +52,10 @@ pub fn bind(pod: &mut Value, binding: &Value, now: Timestamp) -> Result<(), Stri
     for (key, value) in annotations {
         pod["metadata"]["annotations"][key] = value.into();
     }
-    for key in ["topology.kubernetes.io/zone", "topology.kubernetes.io/region"] {
-        if let Some((_, value)) = object::labels(binding).find(|(k, _)| *k == key) {
-            let value = value.to_owned();
-            pod["metadata"]["labels"][key] = value.into();
-        }
+    let labels: Vec<(String, String)> =
+        object::labels(binding).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+    for (key, value) in labels {
+        pod["metadata"]["labels"][key] = value.into();
     }
     let generation = object::at(pod, &["metadata", "generation"]).and_then(Value::as_i64);
     if let Some(generation) = generation {
@@ -58,19 +63,19 @@ pub fn bind(pod: &mut Value, binding: &Value, now: Timestamp) -> Result<(), Stri
     }
     set_condition(
         pod,
-        json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": meta::time(now)}),
+        json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": meta::time(now)}),
     );
     Ok(())
 }
 
-/// Sets a condition of a pod's status in the place of the one of its type.
-pub fn set_condition(pod: &mut Value, condition: Value) {
+/// Sets a condition of an object's status in the place of the one of its type.
+pub(crate) fn set_condition(object: &mut Value, condition: Value) {
     let kind = condition["type"].clone();
-    match pod["status"].get_mut("conditions").and_then(Value::as_array_mut) {
+    match object["status"].get_mut("conditions").and_then(Value::as_array_mut) {
         Some(conditions) => match conditions.iter_mut().find(|c| c["type"] == kind) {
             Some(old) => *old = condition,
             None => conditions.push(condition),
         },
-        None => pod["status"]["conditions"] = json!([condition]),
+        None => object["status"]["conditions"] = json!([condition]),
     }
 }

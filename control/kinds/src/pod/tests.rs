@@ -419,29 +419,35 @@ fn bindings() {
 
 #[test]
 fn evictions() {
-    use super::eviction::{Eviction, decide};
+    use super::eviction::{budget, take};
     let mut pod = created(&with(&pod(), &json!({"metadata": {"labels": {"app": "web"}}})));
-    let budget = json!({
+    let about = json!({
         "metadata": {"name": "b", "generation": 1}, "spec": {"selector": {"matchLabels": {"app": "web"}}},
         "status": {"observedGeneration": 1, "disruptionsAllowed": 1, "desiredHealthy": 2, "currentHealthy": 3},
     });
-    assert_eq!(decide(&pod, &[&budget], now()), Ok(Eviction::Free), "pending");
+    assert_eq!(budget(&pod, [&about]), Ok(None), "pending");
     pod["status"] = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]});
-    let Ok(Eviction::Counted(counted)) = decide(&pod, &[&budget], now()) else { panic!("not counted") };
+    assert_eq!(budget(&pod, [&about]), Ok(Some(&about)));
+    let other = with(&about, &json!({"spec": {"selector": {"matchLabels": {"app": "db"}}}}));
+    assert_eq!(budget(&pod, [&other]), Ok(None));
+    assert_eq!(budget(&pod, [&about, &about]).unwrap_err().code, 500);
+    pod["status"]["conditions"] = json!([]);
+    assert_eq!(budget(&pod, [&about]), Ok(None), "not ready, and enough others are");
+
+    let mut counted = about.clone();
+    assert_eq!(take(&mut counted, "web", now()), Ok(()));
     assert_eq!(counted["status"]["disruptionsAllowed"], 0);
     assert_eq!(counted["status"]["disruptedPods"], json!({"web": "2026-11-21T10:00:00Z"}));
-    let refused = decide(&pod, &[&counted], now()).unwrap_err();
+    assert_eq!(counted["status"]["conditions"][0]["reason"], "InsufficientPods");
+    let refused = take(&mut counted, "web", now()).unwrap_err();
     assert_eq!(
         (refused.code, refused.message.as_str()),
         (429, "Cannot evict pod as it would violate the pod's disruption budget.")
     );
-    assert_eq!(
-        refused.details["causes"][0]["message"],
-        "The disruption budget b needs 2 healthy pods and has 3 currently"
-    );
-    assert_eq!(decide(&pod, &[&budget, &budget], now()).unwrap_err().code, 500);
-    let stale = with(&budget, &json!({"metadata": {"generation": 2}}));
-    assert_eq!(decide(&pod, &[&stale], now()).unwrap_err().code, 429);
+    let cause = &refused.details["causes"][0]["message"];
+    assert_eq!(*cause, "The disruption budget b needs 2 healthy pods and has 3 currently");
+    let mut stale = with(&about, &json!({"metadata": {"generation": 2}}));
+    assert_eq!(take(&mut stale, "web", now()).unwrap_err().code, 429);
 }
 
 #[test]

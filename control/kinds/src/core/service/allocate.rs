@@ -101,6 +101,9 @@ fn texts(spec: &Value, key: &str) -> Vec<String> {
 
 /// Decides on the families and whether there are one or two.
 fn families(spec: &mut Value, was: Option<&Value>, ranges: &Ranges) -> Result<(), Refusal> {
+    if was.is_some_and(|was| prefers_as_before(spec, was)) {
+        return Ok(());
+    }
     let headless = object::text(spec, &["clusterIP"]) == "None";
     let selects = object::at(spec, &["selector"]).and_then(Value::as_object).is_some_and(|s| !s.is_empty());
     if object::text(spec, &["ipFamilyPolicy"]).is_empty() {
@@ -166,6 +169,14 @@ fn families(spec: &mut Value, was: Option<&Value>, ranges: &Ranges) -> Result<()
     Ok(())
 }
 
+/// Whether a service that would like two families leaves them as they are: it gets no second one, nor loses it, only
+/// because the cluster has changed.
+fn prefers_as_before(spec: &Value, was: &Value) -> bool {
+    let prefers = |spec: &Value| object::text(spec, &["ipFamilyPolicy"]) == "PreferDualStack";
+    let same = |key: &str| check::same(&spec[key], &was[key]);
+    prefers(spec) && prefers(was) && ["clusterIP", "clusterIPs", "ipFamilies"].into_iter().all(same)
+}
+
 /// A service that becomes one of a single family gives up the second address.
 fn release(spec: &mut Value, was: Option<&Value>) {
     let Some(was) = was else { return };
@@ -226,10 +237,10 @@ fn addresses(
 /// The addresses of a block that services can have, counted from its first.
 fn size(block: &IpNet) -> u64 {
     let bits = u32::from(block.max_prefix_len() - block.prefix_len());
-    let all = 1_u64 << bits.min(16);
+    let all = 1_u64 << bits.min(20);
     match block {
         // Neither the network's own address nor the one for all.
-        IpNet::V4(_) if bits <= 16 => all.saturating_sub(2),
+        IpNet::V4(_) if bits <= 20 => all.saturating_sub(2),
         _ => all.saturating_sub(1),
     }
 }
