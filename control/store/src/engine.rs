@@ -138,14 +138,14 @@ impl<I: Send + Sync + 'static> Writer<I> {
         }
     }
 
-    /// How long nothing needs doing: until the next key expires, the oldest history is to be forgotten, or a failing
-    /// disk is to be tried anew.
+    /// How long nothing needs doing: until the next key expires, the oldest history is to be forgotten, a failing
+    /// disk is to be tried anew, or a snapshot is to be cleared up behind.
     fn rest(&self) -> Option<Duration> {
         let inner = self.shared.read();
         let age = u64::try_from(self.history.age.as_millis()).unwrap_or(u64::MAX);
         let forget = inner.state.oldest().map(|time| time.saturating_add(age));
-        let failing = self.log.as_ref().and_then(Log::failure).map(|_| 0);
-        let next = [forget, inner.state.next_deadline(), failing].into_iter().flatten().min()?;
+        let busy = self.log.as_ref().is_some_and(Log::busy).then_some(0);
+        let next = [forget, inner.state.next_deadline(), busy].into_iter().flatten().min()?;
         // At most once a second, so that deadlines that lie close together are met together.
         Some(Duration::from_millis(next.saturating_sub(self.clock.now()).max(1000)))
     }

@@ -102,3 +102,41 @@ async fn what_expired_while_the_store_was_down_gets_a_grace() {
     assert!(store.get("/registry/events/old").is_some());
     store.close().await;
 }
+
+fn size(folder: &Path) -> u64 {
+    let files = fs::read_dir(folder).expect("reads").flatten();
+    files.filter_map(|file| file.metadata().ok()).map(|data| data.len()).sum()
+}
+
+#[tokio::test]
+async fn the_directory_stays_small_and_a_watch_outlives_a_restart() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let mut config = Config::new(Place::Directory(folder.path().to_owned()));
+    config.segment = 32 << 10;
+    config.history.events = 20;
+    let store: Store = Store::open(config.clone()).await.expect("opens");
+    for number in 0..2000 {
+        put(&store, &format!("/registry/pods/{}", number % 10), &"x".repeat(1000)).await;
+    }
+    // Live data, its snapshot and a part of the log of that size or of a segment's, the history, the current segment.
+    let bound = 2 * 10 * 1100 + 20 * 1100 + 3 * (config.segment + config.segment / 8);
+    let small = async {
+        while size(folder.path()) > bound {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(60), small).await;
+    assert!(waited.is_ok(), "{} bytes, {bound} expected, of 2 MB written", size(folder.path()));
+    let revision = store.revision();
+    store.close().await;
+    let store: Store = Store::open(config).await.expect("opens");
+    assert_eq!(store.revision(), revision);
+    let mut watch = store.watch("/registry/", revision - 15).expect("the recent past is there");
+    let batch = watch.try_next().expect("kept");
+    assert_eq!(
+        batch.events.iter().map(|event| event.revision).collect::<Vec<_>>(),
+        Vec::from_iter(revision - 14..=revision)
+    );
+    assert!(batch.events.iter().all(|event| event.previous.is_some()));
+    store.close().await;
+}

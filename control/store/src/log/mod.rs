@@ -192,6 +192,11 @@ impl Log {
         }
     }
 
+    /// Whether there is something to look after soon: a failing disk, or a snapshot that is being written.
+    pub(crate) fn busy(&self) -> bool {
+        self.failed.is_some() || self.snapshot.is_some()
+    }
+
     /// Writes what is encoded, unless the disk has just failed.
     fn attempt(&mut self, time: u64) -> Result<(), Failure> {
         if let Some((failure, when)) = &self.failed

@@ -16,6 +16,7 @@ pub(crate) async fn contract(store: &Store) {
     transactions_are_whole(store).await;
     pages_are_consistent(store).await;
     watches_see_everything_once(store).await;
+    concurrent_updates_lose_nothing(store).await;
     what_expires_is_deleted(store).await;
     compaction_is_told(store).await;
 }
@@ -154,6 +155,46 @@ async fn watches_see_everything_once(store: &Store) {
     assert!(last.entry.is_none() && last.revision == end);
     assert_eq!(&last.previous.as_ref().expect("was there").value[..], b"45");
     assert!(batch.revision >= end && late.revision() >= end);
+}
+
+async fn concurrent_updates_lose_nothing(store: &Store) {
+    let key = "/registry/counter/a";
+    put(store, key, "0").await;
+    let mut watch = store.watch(key, store.revision()).expect("kept");
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let store = store.clone();
+        tasks.spawn(async move {
+            let mut done = 0;
+            while done < 20 {
+                let held = store.get(key).expect("is there");
+                let count: u32 = String::from_utf8_lossy(&held.value).parse().expect("a number");
+                let update = Write::update(key, (count + 1).to_string(), held.mod_revision);
+                match store.commit(Txn::one(update)).await {
+                    Ok(revision) => {
+                        assert!(
+                            store.get(key).expect("is there").mod_revision >= revision,
+                            "own writes are read"
+                        );
+                        done += 1;
+                    }
+                    Err(CommitError::Conflict { current, .. }) => {
+                        let current = current.expect("is there").mod_revision;
+                        assert!(current > held.mod_revision, "a conflict comes from a newer version");
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        });
+    }
+    tasks.join_all().await;
+    let mut next = 1;
+    while next <= 160 {
+        for event in watch.next().await.expect("open").expect("kept").events {
+            assert_eq!(event.entry.expect("an update").value, next.to_string());
+            next += 1;
+        }
+    }
 }
 
 async fn what_expires_is_deleted(store: &Store) {
