@@ -119,10 +119,12 @@ pub fn object(gvk: &Gvk, id: TypeId, raw: &[u8]) -> Result<Value, Error> {
     read::object(table(), id, raw).map(|object| named(gvk, object))
 }
 
-/// The object with the kind that stands on its envelope.
+/// The object with the kind that stands on its envelope; a `WatchEvent` alone tells none.
 fn named(gvk: &Gvk, mut object: Value) -> Value {
-    object["apiVersion"] = gvk.api_version().into();
-    object["kind"] = gvk.kind.as_str().into();
+    if gvk.kind != "WatchEvent" {
+        object["apiVersion"] = gvk.api_version().into();
+        object["kind"] = gvk.kind.as_str().into();
+    }
     object
 }
 
