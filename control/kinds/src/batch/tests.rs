@@ -238,7 +238,10 @@ fn a_job_hardly_changes() {
     assert_eq!(update(&old, &move_it), ["spec.template"]);
     let suspended = job(json!({"suspend": true}));
     assert_eq!(update(&suspended, &move_it), Vec::<String>::new());
-    assert_eq!(update(&suspended, &image), ["spec.template"]);
+    assert_eq!(update(&suspended, &image), ["spec.template.spec"]);
+    let label = |new: &mut Value| new["spec"]["template"]["metadata"]["labels"]["a"] = "b".into();
+    assert_eq!(update(&suspended, &label), Vec::<String>::new());
+    assert_eq!(update(&old, &label), ["spec.template"]);
     let mut started = suspended.clone();
     started["status"] = json!({"startTime": "2026-11-21T07:00:00Z"});
     assert_eq!(update(&started, &move_it), ["spec.template"]);
@@ -293,7 +296,7 @@ fn the_status_of_a_job() {
     assert_eq!(
         status(running, json!({"active": 1, "ready": 2})),
         [
-            "status.startTime: Required value: startTime cannot be removed for unsuspended job",
+            "status.startTime: Invalid value: null: field is immutable for unsuspended job once set",
             "status.ready: Invalid value: 2: cannot set more ready pods than active",
         ]
     );

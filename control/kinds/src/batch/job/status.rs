@@ -115,12 +115,12 @@ fn times(status: &Field<'_>, new: &Value, old: &Value, change: &Change) {
         end.invalid("must be equal to or after `startTime`");
     }
     if end.is_set() && !old["status"]["completionTime"].is_null() && ended {
-        end.invalid("completionTime cannot be mutated");
+        end.invalid(check::IMMUTABLE);
     }
     let resumes = is(old, "Suspended") && condition(new, "Suspended", "False");
     let was = !old["status"]["startTime"].is_null();
     if started && was && !resumes && new["spec"]["suspend"] != true {
-        start.required("startTime cannot be removed for unsuspended job");
+        start.invalid_value(start.value.clone(), "field is immutable for unsuspended job once set");
     }
 }
 

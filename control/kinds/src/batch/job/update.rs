@@ -40,15 +40,18 @@ fn is_open(job: &Value) -> bool {
 fn template(spec: &Field<'_>, old: &Value) {
     let template = spec.at("template");
     let mut allowed = old["spec"]["template"].clone();
+    let mut at = template.clone();
     if is_open(old) {
         allow(&mut allowed, template.value);
+        at = template.at("spec");
+        allowed = allowed["spec"].take();
     }
-    if !check::same(template.value, &allowed) {
-        template.invalid_value(template.value.clone(), check::IMMUTABLE);
+    if !check::same(at.value, &allowed) {
+        at.invalid_value(at.value.clone(), check::IMMUTABLE);
     }
 }
 
-/// Takes over into the old template what may change: where pods run, their labels, and their resources.
+/// Takes over into the old template what may change of the pods: where they run, and their resources.
 fn allow(old: &mut Value, new: &Value) {
     let mut take = |path: &[&str]| {
         let Some((last, parents)) = path.split_last() else { return };
@@ -63,7 +66,6 @@ fn allow(old: &mut Value, new: &Value) {
     for member in ["nodeSelector", "tolerations", "schedulingGates"] {
         take(&["spec", member]);
     }
-    take(&["metadata"]);
     affinity(old, new);
     for list in ["containers", "initContainers"] {
         let news = object::items(new, &["spec", list]);
