@@ -18,9 +18,11 @@ const TOKEN_KEY_LIFE: i64 = YEAR;
 /// How many authorities, and how many token keys, are trusted: the one in use and those before it. By number and not by
 /// age, so that a clock which leaps ahead and comes back takes nobody's trust away.
 const TRUSTED: usize = 4;
-/// An authority is followed by a new one when less than this is left of its life, so that every client learns of the
-/// new one while the old is still good.
-const AUTHORITY_OVERLAP: i64 = 2 * YEAR;
+/// When less than this is left of an authority's life, a new one is trusted beside it, so that every client learns of
+/// the new one before anything is signed with it.
+const SUCCESSION: i64 = 2 * YEAR;
+/// When less than this is left, the new one signs.
+const HANDOVER: i64 = YEAR;
 /// Our certificates begin before the clock's time, for clients whose clocks are behind.
 const EARLY: i64 = 3600;
 /// 2020 and 2026, in seconds since 1970. An authority made while the clock stood at its factory setting is good today,
@@ -31,8 +33,10 @@ const LATELY: i64 = 1_767_225_600;
 /// All keys.
 #[derive(Debug, Clone)]
 pub(crate) struct State {
-    /// The one that signs first; the others are trusted still.
+    /// The newest first. All are trusted.
     pub(crate) authorities: Vec<Leaf>,
+    /// Which of them signs.
+    signer: usize,
     pub(crate) serving: Leaf,
     pub(crate) admin: Leaf,
     /// The one that signs first.
@@ -69,14 +73,17 @@ impl State {
             let read = Certificate::from_pem(&authority.certificate)?;
             authorities.push((authority, read));
         }
-        if authorities.first().is_none_or(|(_, first)| left(first, now) < AUTHORITY_OVERLAP) {
+        if authorities.first().is_none_or(|(_, first)| left(first, now) < SUCCESSION) {
             let new = new_authority(now)?;
             let read = Certificate::from_pem(&new.certificate)?;
             authorities.insert(0, (new, read));
             authorities.truncate(TRUSTED);
             changed = true;
         }
-        let (authority, read) = &authorities[0];
+        // The oldest that still has time: clients have known it the longest.
+        let fit = |read: &Certificate| read.not_before <= now && left(read, now) >= HANDOVER;
+        let signer = authorities.iter().rposition(|(_, read)| fit(read)).unwrap_or(0);
+        let (authority, read) = &authorities[signer];
         let issuer = Issuer { subject: &read.subject, key: &authority.key };
         let mut leaf = |kept: Option<Leaf>, purpose, subject: Vec<u8>, names: &Names| {
             let good = |leaf: &Leaf| is_good(leaf, authority, names, now);
@@ -93,11 +100,17 @@ impl State {
         let admin = leaf(kept.admin, Purpose::Client, admin, &Names::default())?;
         let tokens = renew_tokens(kept.tokens, now, &mut changed)?;
         let authorities = authorities.into_iter().map(|(authority, _)| authority).collect();
-        Ok((Self { authorities, serving, admin, tokens }, changed))
+        Ok((Self { authorities, signer, serving, admin, tokens }, changed))
     }
 
+    /// The certificates of all authorities: that of the one that signs first.
     pub(crate) fn bundle(&self) -> String {
-        self.authorities.iter().map(|a| a.certificate.as_str()).collect()
+        let others = self.authorities.iter().enumerate().filter(|(i, _)| *i != self.signer).map(|(_, a)| a);
+        std::iter::once(self.signer()).chain(others).map(|a| a.certificate.as_str()).collect()
+    }
+
+    fn signer(&self) -> &Leaf {
+        &self.authorities[self.signer]
     }
 
     pub(crate) fn token_key(&self) -> &TokenKey {
@@ -115,7 +128,7 @@ impl State {
         asked: Option<Duration>,
         now: Timestamp,
     ) -> Result<String, Error> {
-        let authority = &self.authorities[0];
+        let authority = self.signer();
         let read = Certificate::from_pem(&authority.certificate)?;
         let (not_before, not_after) = validity(now, asked, read.not_after);
         let request = certificate::Request {
@@ -132,7 +145,7 @@ impl State {
     }
 
     pub(crate) fn issue_client(&self, user: &str, groups: &[&str], now: Timestamp) -> Result<Leaf, Error> {
-        let authority = &self.authorities[0];
+        let authority = self.signer();
         let read = Certificate::from_pem(&authority.certificate)?;
         let issuer = Issuer { subject: &read.subject, key: &authority.key };
         let subject = subject(user, groups.iter().copied());
@@ -151,7 +164,7 @@ pub(crate) struct Kept {
 
 impl From<State> for Kept {
     fn from(state: State) -> Self {
-        let State { authorities, serving, admin, tokens } = state;
+        let State { authorities, signer: _, serving, admin, tokens } = state;
         Self { authorities, serving: Some(serving), admin: Some(admin), tokens }
     }
 }

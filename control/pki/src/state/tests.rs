@@ -28,25 +28,32 @@ fn renewing_again_changes_nothing() {
 #[test]
 fn what_is_due_is_made_and_the_rest_kept() {
     let (state, _) = State::renew(None, &names(), time(NOW)).unwrap();
-    // now, new authority, new leaves, new token key
-    for (now, authority, leaves, tokens) in [
-        ("2027-08-01T00:00:00Z", false, true, false),
-        ("2027-11-21T00:00:00Z", false, true, true),
-        ("2034-12-01T00:00:00Z", true, true, true),
+    // now, new authority, which signs, new leaves, new token key
+    for (now, authority, signs, leaves, tokens) in [
+        ("2027-08-01T00:00:00Z", false, false, true, false),
+        ("2027-11-21T00:00:00Z", false, false, true, true),
+        // Two years before its end there is a successor, which signs a year later.
+        ("2034-12-01T00:00:00Z", true, false, true, true),
+        ("2035-12-01T00:00:00Z", true, true, true, true),
         // The clock fell back: nothing but the certificates that are not valid yet.
-        ("2021-01-01T00:00:00Z", false, true, false),
-        ("1970-01-01T00:00:00Z", false, true, false),
+        ("2021-01-01T00:00:00Z", false, false, true, false),
+        ("1970-01-01T00:00:00Z", false, false, true, false),
         // It leapt ahead by decades.
-        ("2070-01-01T00:00:00Z", true, true, true),
+        ("2070-01-01T00:00:00Z", true, true, true, true),
     ] {
         let (new, _) = renewed(&state, now);
-        let first = |s: &State| s.authorities[0].certificate.clone();
-        assert_eq!(first(&new) != first(&state), authority, "{now}");
-        assert!(new.authorities.iter().any(|a| a.certificate == first(&state)), "{now}");
+        let old = &state.authorities[0].certificate;
+        assert_eq!(new.authorities.len(), 1 + usize::from(authority), "{now}");
+        assert_eq!(new.signer().certificate != *old, signs, "{now}");
+        assert!(new.bundle().contains(old.as_str()), "{now}");
         assert_eq!(new.serving.certificate != state.serving.certificate, leaves, "{now}");
         assert_eq!(new.admin.certificate != state.admin.certificate, leaves, "{now}");
         assert_eq!(new.tokens.len(), 1 + usize::from(tokens), "{now}");
         assert!(!renewed(&new, now).1, "{now}");
+        // However the clock was wrong: when it is right again, what clients trust is used again.
+        let (back, _) = renewed(&new, NOW);
+        assert_eq!(back.signer().certificate, *old, "{now}");
+        assert!(certificate::is_issued_by(&back.serving.certificate, &state.authorities[0].key), "{now}");
     }
 }
 
