@@ -29,6 +29,7 @@ async fn serve(control: &Control, paths: &Paths) -> anyhow::Result<()> {
     let config = config(control, paths)?;
     let kubeconfig = config.kubeconfig.clone().unwrap_or_default();
     let shutdown = daemon::shutdown_on_signal()?;
+    allow_many_files();
     let server = Server::open(config).await?;
     let bound = Bound::new(server).await?;
     welcome(&bound, &kubeconfig, control.store.as_deref(), paths, began);
@@ -54,6 +55,16 @@ fn config(control: &Control, paths: &Paths) -> anyhow::Result<Config> {
     config.socket = Some(paths.control_socket());
     config.data = Some(paths.data.clone());
     Ok(config)
+}
+
+/// Each connection is an open file, and shells allow few of those unless asked.
+fn allow_many_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the number of open files stays limited");
+    }
 }
 
 /// Reads `etcd://HOST:PORT[,HOST:PORT]`.

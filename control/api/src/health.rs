@@ -1,10 +1,14 @@
 //! `/healthz`, `/livez`, `/readyz`: is the server alive, and may clients come.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use crate::query::Query;
 use crate::reply::{self, Response};
 use crate::server::Server;
+
+/// How long the store may take to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A check and whether it holds.
 #[derive(Debug, Clone, Copy)]
@@ -17,12 +21,13 @@ pub struct Check {
 
 /// The checks of one of the three paths. Only readiness looks at whether the server is about to go.
 #[must_use]
-pub fn checks(server: &Server, path: &str) -> Vec<Check> {
+pub async fn checks(server: &Server, path: &str) -> Vec<Check> {
+    let store = tokio::time::timeout(PATIENCE, server.store.current()).await;
     let check = |name, right: bool, fault| Check { name, fault: (!right).then_some(fault) };
     let mut all = vec![
         check("ping", true, ""),
         check("log", true, ""),
-        check("etcd", server.store.revision() > 0, "the store is not open"),
+        check("etcd", matches!(store, Ok(Ok(_))), "the store does not answer"),
     ];
     if path != "livez" {
         let begun = server.is_ready();

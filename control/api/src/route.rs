@@ -61,7 +61,7 @@ pub async fn answer(
         ["metrics"] => reply::bytes(200, "text/plain; version=0.0.4; charset=utf-8", figures(server)),
         [path @ ("healthz" | "livez" | "readyz"), one @ ..] => {
             let one = (!one.is_empty()).then(|| one.join("/"));
-            health::answer(path, one.as_deref(), &health::checks(server, path), query)
+            health::answer(path, one.as_deref(), &health::checks(server, path).await, query)
         }
         ["openapi", rest @ ..] => openapi::answer(rest, query, headers, server.now()).await,
         [".well-known", "openid-configuration"] => {

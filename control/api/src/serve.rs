@@ -23,8 +23,10 @@ use crate::front;
 use crate::kubeconfig;
 use crate::server::{Error, Server};
 
-/// How long a client may take for the TLS handshake, and for the head of a request.
+/// How long a client may take for the TLS handshake.
 const HELLO: Duration = Duration::from_secs(10);
+/// How long a connection of HTTP/1.1 may be idle, or take for the head of a request.
+const IDLE: Duration = Duration::from_secs(90);
 /// How long requests may still run when the server goes down.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 /// How often certificates and keys are looked at.
@@ -178,7 +180,7 @@ async fn connection(
 
 fn protocol() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HELLO).max_buf_size(256 << 10);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(256 << 10);
     builder
         .http2()
         .timer(TokioTimer::new())
