@@ -6,7 +6,7 @@ use crate::{
     Entry, State,
     log::{
         Damage, Header,
-        disk::{Disk, Folder},
+        disk::{Disk, Folder, LOCK},
         random, snapshot,
     },
 };
@@ -61,7 +61,8 @@ pub fn verify(path: &Path) -> Result<Backup, Damage> {
 pub fn restore(path: &Path, directory: &Path) -> Result<Backup, Damage> {
     let (header, state) = read(path)?;
     let failed = |source| Damage::Io { path: directory.to_owned(), source };
-    if directory.exists() && fs::read_dir(directory).map_err(failed)?.next().is_some() {
+    let empty = || Folder::unlocked(directory).names().map(|names| names.iter().all(|name| name == LOCK));
+    if directory.exists() && !empty().map_err(failed)? {
         return Err(failed(io::ErrorKind::DirectoryNotEmpty.into()));
     }
     let folder = Folder::open(directory).map_err(failed)?;

@@ -233,6 +233,41 @@ async fn keys_that_expire_together_share_a_lease() {
 }
 
 #[tokio::test]
+async fn a_cluster_may_lose_any_one_member() {
+    if !installed() {
+        return;
+    }
+    let mut members = Server::cluster(3, &[]).await;
+    let store = open(members.iter().map(Server::endpoint).collect(), None).await;
+    let mut watch = store.watch("/registry/cluster/", store.revision()).expect("kept");
+    let mut written = Vec::new();
+    for lost in 0..members.len() {
+        members[lost].kill();
+        for number in 0..5 {
+            let key = format!("/registry/cluster/{lost}-{number}");
+            // An answer that did not come says nothing: the next attempt tells whether the write was made.
+            let revision = loop {
+                match store.commit(Txn::one(Write::create(&*key, "1"))).await {
+                    Ok(revision) => break revision,
+                    Err(CommitError::Conflict { current: Some(current), .. }) => break current.mod_revision,
+                    Err(CommitError::Unavailable { .. }) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            };
+            written.push((revision, key));
+        }
+        members[lost].again().await;
+    }
+    let mut seen = Vec::new();
+    while seen.len() < written.len() {
+        let next =
+            tokio::time::timeout(LONG, watch.next()).await.expect("it is seen").expect("open").expect("kept");
+        seen.extend(next.events.iter().map(|event| (event.revision, event.key().to_owned())));
+    }
+    assert_eq!(seen, written);
+}
+
+#[tokio::test]
 async fn a_full_etcd_is_told_as_such() {
     if !installed() {
         return;

@@ -46,7 +46,7 @@ pub(crate) struct Folder {
 }
 
 /// The file that is locked; it stays empty.
-const LOCK: &str = "lock";
+pub(crate) const LOCK: &str = "lock";
 
 impl Folder {
     /// Takes a directory over, creating it if need be.

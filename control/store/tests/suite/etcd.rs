@@ -2,9 +2,7 @@
 
 use std::{
     net::TcpListener,
-    path::Path,
     process::{Child, Command, Stdio},
-    sync::Arc,
     time::Duration,
 };
 
@@ -15,10 +13,10 @@ use tokio::{io::copy_bidirectional, net::TcpStream, sync::watch, task::JoinHandl
 /// A running member, killed when this goes out of scope.
 pub(crate) struct Server {
     child: Child,
-    pub(crate) folder: Arc<TempDir>,
+    pub(crate) folder: TempDir,
     pub(crate) port: u16,
-    peer: u16,
-    more: Vec<String>,
+    /// How it is started.
+    arguments: Vec<String>,
 }
 
 /// Whether there is one to run. Without it its tests say so and pass.
@@ -38,18 +36,45 @@ fn free_port() -> u16 {
 
 impl Server {
     pub(crate) async fn start(more: &[&str]) -> Server {
-        let folder = Arc::new(tempfile::tempdir().expect("a directory"));
-        let more: Vec<String> = more.iter().map(|&word| word.to_owned()).collect();
+        Server::cluster(1, more).await.pop().expect("one")
+    }
+
+    /// Members that know each other.
+    pub(crate) async fn cluster(count: usize, more: &[&str]) -> Vec<Server> {
         for _ in 0..10 {
-            let (port, peer) = (free_port(), free_port());
-            let child = spawn(folder.path(), port, peer, &more);
-            let mut server = Server { child, folder: folder.clone(), port, peer, more: more.clone() };
-            if server.ready().await {
-                return server;
+            let mut members = Server::members(count, more);
+            let mut all_ready = true;
+            for member in &mut members {
+                all_ready &= member.ready().await;
+            }
+            if all_ready {
+                return members;
             }
             // Somebody else has taken one of the ports meanwhile.
         }
         panic!("etcd does not start");
+    }
+
+    fn members(count: usize, more: &[&str]) -> Vec<Server> {
+        let ports: Vec<(u16, u16)> = (0..count).map(|_| (free_port(), free_port())).collect();
+        let peer = |(_, port): &(u16, u16)| format!("http://127.0.0.1:{port}");
+        let cluster: Vec<String> =
+            ports.iter().map(|ports| format!("m{}={}", ports.1, peer(ports))).collect();
+        let scheme = if more.iter().any(|word| word.starts_with("--cert-file")) { "https" } else { "http" };
+        let member = |ports: &(u16, u16)| {
+            let folder = tempfile::tempdir().expect("a directory");
+            let (client, peer) = (format!("{scheme}://127.0.0.1:{}", ports.0), peer(ports));
+            let mut arguments = vec![format!("--name=m{}", ports.1), "--log-level=error".to_owned()];
+            arguments.push(format!("--data-dir={}", folder.path().join("data").display()));
+            arguments.extend(["listen", "advertise"].map(|what| format!("--{what}-client-urls={client}")));
+            arguments.extend(
+                ["listen-peer", "initial-advertise-peer"].map(|what| format!("--{what}-urls={peer}")),
+            );
+            arguments.push(format!("--initial-cluster={}", cluster.join(",")));
+            arguments.extend(more.iter().map(|&word| word.to_owned()));
+            Server { child: spawn(&arguments), folder, port: ports.0, arguments }
+        };
+        ports.iter().map(member).collect()
     }
 
     async fn ready(&mut self) -> bool {
@@ -71,7 +96,7 @@ impl Server {
 
     /// Starts a killed member again, on the same ports and data.
     pub(crate) async fn again(&mut self) {
-        self.child = spawn(self.folder.path(), self.port, self.peer, &self.more);
+        self.child = spawn(&self.arguments);
         assert!(self.ready().await, "etcd must start again");
     }
 
@@ -105,15 +130,10 @@ pub(crate) async fn open(endpoints: Vec<String>, tls: Option<Tls>) -> Store {
     panic!("etcd never answered: {last:?}");
 }
 
-fn spawn(folder: &Path, port: u16, peer: u16, more: &[String]) -> Child {
-    let scheme = if more.iter().any(|word| word.starts_with("--cert-file")) { "https" } else { "http" };
-    let (client, peer) = (format!("{scheme}://127.0.0.1:{port}"), format!("http://127.0.0.1:{peer}"));
+/// Starts a member that dies with the test.
+fn spawn(arguments: &[String]) -> Child {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "etcd", "--log-level", "error", "--name", "one"]);
-    command.arg("--data-dir").arg(folder.join("data"));
-    command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
-    command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
-    command.arg("--initial-cluster").arg(format!("one={peer}")).args(more);
+    command.args(["--pdeathsig", "KILL", "etcd"]).args(arguments);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().expect("setpriv runs etcd")
 }
