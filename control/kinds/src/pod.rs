@@ -16,7 +16,7 @@ mod security;
 mod status;
 mod update;
 pub(crate) mod volume;
-mod warnings;
+pub(crate) mod warnings;
 
 #[cfg(test)]
 mod tests;

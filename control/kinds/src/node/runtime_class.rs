@@ -30,6 +30,12 @@ impl Kind for RuntimeClass {
         errors
     }
 
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        let labels = object::at(new, &["scheduling", "nodeSelector"]).and_then(Value::as_object);
+        let texts = labels.into_iter().flatten().filter_map(|(label, _)| pod::warnings::old_label(label));
+        texts.map(|text| format!("scheduling.nodeSelector: {text}")).collect()
+    }
+
     fn creates_on_update(&self) -> bool {
         true
     }

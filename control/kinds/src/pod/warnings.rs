@@ -103,7 +103,7 @@ fn items<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = (usize, &'a Va
     value.get(key).and_then(Value::as_array).into_iter().flatten().enumerate()
 }
 
-fn old_label(key: &str) -> Option<&'static str> {
+pub(crate) fn old_label(key: &str) -> Option<&'static str> {
     LABELS.iter().find(|(label, _)| *label == key).map(|(_, text)| *text)
 }
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::check;
 use crate::column::{Column, NAME, text};
+use crate::pod::warnings::old_label;
 use crate::{Kind, meta};
 
 pub(super) struct CsiStorageCapacity;
@@ -31,6 +32,23 @@ impl Kind for CsiStorageCapacity {
             new.at("storageClassName").unchanged(old);
         }));
         errors
+    }
+
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        let mut warnings = Vec::new();
+        check::object(new, |capacity| {
+            let nodes = capacity.at("nodeTopology");
+            for key in nodes.at("matchExpressions").items().map(|expression| expression.at("key")) {
+                warnings.extend(
+                    old_label(key.text()).map(|text| format!("{}: {} is {text}", key.path, key.text())),
+                );
+            }
+            for (label, _) in nodes.at("matchLabels").entries() {
+                let at = nodes.path.child("matchLabels").child(label);
+                warnings.extend(old_label(label).map(|text| format!("{at}: {text}")));
+            }
+        });
+        warnings
     }
 
     fn unconditional_update(&self) -> bool {

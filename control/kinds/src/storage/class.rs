@@ -8,7 +8,8 @@ use serde_json::Value;
 use crate::Kind;
 use crate::apps::workload;
 use crate::check::{self, Field};
-use crate::column::{self, AGE, Column, NAME, boolean, text};
+use crate::column::{self, AGE, Column, NAME, text};
+use crate::pod::warnings::old_label;
 
 const PARAMETERS_MOST: usize = 512;
 const PARAMETERS_BYTES: usize = 256 << 10;
@@ -47,13 +48,23 @@ impl Kind for StorageClass {
         errors
     }
 
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        let mut warnings = Vec::new();
+        check::object(new, |class| {
+            let terms = class.at("allowedTopologies").items();
+            let keys = terms.flat_map(|term| term.at("matchLabelExpressions").items()).map(|e| e.at("key"));
+            warnings.extend(keys.filter_map(|key| Some(format!("{}: {}", key.path, old_label(key.text())?))));
+        });
+        warnings
+    }
+
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
             text("Provisioner", "Which driver makes the volumes."),
             text("ReclaimPolicy", "What becomes of a volume when its claim is deleted."),
             text("VolumeBindingMode", "When a volume is made."),
-            boolean("AllowVolumeExpansion", "Whether volumes may grow."),
+            text("AllowVolumeExpansion", "Whether volumes may grow."),
             AGE,
         ];
         COLUMNS

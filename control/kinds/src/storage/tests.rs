@@ -59,6 +59,15 @@ fn classes() {
             "allowedTopologies[2].matchLabelExpressions[0].values: Required value",
         ]
     );
+    let zone = "failure-domain.beta.kubernetes.io/zone";
+    let old_label =
+        json!({"allowedTopologies": [{"matchLabelExpressions": [{"key": zone, "values": ["a"]}]}]});
+    assert_eq!(
+        kind("storageclasses").warnings(&old_label, None),
+        [
+            "allowedTopologies[0].matchLabelExpressions[0].key: deprecated since v1.17; use \"topology.kubernetes.io/zone\" instead"
+        ]
+    );
     let mut new = class.clone();
     new["parameters"] = json!({"a": "b"});
     new["provisioner"] = "other".into();
@@ -168,6 +177,13 @@ fn capacities() {
     assert_eq!(
         faults("csistoragecapacities", of("fast", "-1")),
         ["capacity: Invalid value: \"-1\": must be greater than or equal to 0"]
+    );
+    let topology = json!({"nodeTopology": {"matchLabels": {"beta.kubernetes.io/os": "linux"}}});
+    assert_eq!(
+        kind("csistoragecapacities").warnings(&topology, None),
+        [
+            "nodeTopology.matchLabels.beta.kubernetes.io/os: deprecated since v1.14; use \"kubernetes.io/os\" instead"
+        ]
     );
     assert_eq!(
         texts(kind("csistoragecapacities").validate_update(&of("slow", "1"), &of("fast", "1"))),
