@@ -34,6 +34,7 @@ mod node;
 mod plain;
 mod policy;
 mod rbac;
+mod resource;
 mod scheduling;
 mod storage;
 
@@ -201,6 +202,7 @@ pub fn of(resource: &Resource) -> &'static dyn Kind {
         "node.k8s.io" => node::kind(resource),
         "policy" => policy::kind(resource),
         "rbac.authorization.k8s.io" => rbac::kind(resource),
+        "resource.k8s.io" => resource::kind(resource),
         "scheduling.k8s.io" => scheduling::kind(resource),
         "storage.k8s.io" => storage::kind(resource),
         _ => None,

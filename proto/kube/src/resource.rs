@@ -74,6 +74,8 @@ impl Resource {
     #[must_use]
     pub fn verbs(&self) -> &'static [&'static str] {
         match self.storage {
+            // Nobody removes all namespaces at once.
+            Storage::Kept("namespaces") => &["create", "delete", "get", "list", "patch", "update", "watch"],
             Storage::Kept(_) => VERBS,
             Storage::Answered => &["create"],
         }
@@ -211,6 +213,8 @@ const fn answered(r: Resource) -> Resource {
 const ADMISSION: &str = "admissionregistration.k8s.io";
 const AUTHENTICATION: &str = "authentication.k8s.io";
 const AUTHORIZATION: &str = "authorization.k8s.io";
+/// Dynamic resource allocation.
+const DYNAMIC: &str = "resource.k8s.io";
 const NETWORKING: &str = "networking.k8s.io";
 const RBAC: &str = "rbac.authorization.k8s.io";
 const STORAGE: &str = "storage.k8s.io";
@@ -288,6 +292,8 @@ const ALL: &[Resource] = &[
     cluster(with(S, kept(STORAGE, "v1", "VolumeAttachment", "volumeattachments", "volumeattachment"))),
     short(&["vac"], cluster(kept(STORAGE, "v1", "VolumeAttributesClass", "volumeattributesclasses", "volumeattributesclass"))),
 
+    cluster(kept(ADMISSION, "v1", "MutatingAdmissionPolicy", "mutatingadmissionpolicies", "mutatingadmissionpolicy")),
+    cluster(kept(ADMISSION, "v1", "MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings", "mutatingadmissionpolicybinding")),
     cluster(kept(ADMISSION, "v1", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations", "mutatingwebhookconfiguration")),
     cluster(with(S, kept(ADMISSION, "v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies", "validatingadmissionpolicy"))),
     cluster(kept(ADMISSION, "v1", "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", "validatingadmissionpolicybinding")),
@@ -300,6 +306,11 @@ const ALL: &[Resource] = &[
     cluster(kept("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses", "runtimeclass")),
 
     kept("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", "endpointslice"),
+
+    cluster(kept(DYNAMIC, "v1", "DeviceClass", "deviceclasses", "deviceclass")),
+    with(S, kept(DYNAMIC, "v1", "ResourceClaim", "resourceclaims", "resourceclaim")),
+    kept(DYNAMIC, "v1", "ResourceClaimTemplate", "resourceclaimtemplates", "resourceclaimtemplate"),
+    cluster(kept(DYNAMIC, "v1", "ResourceSlice", "resourceslices", "resourceslice")),
 ];
 
 #[cfg(test)]
