@@ -54,7 +54,8 @@ impl<'a> Call<'a> {
         options::check_segment(&target.name)?;
         options::check_segment(&target.namespace)?;
         let namespace = if resource.namespaced { target.namespace.as_str() } else { "" };
-        let (kind, warnings) = (kinds::of(stored), Mutex::default());
+        let kind = kinds::of(stored);
+        let warnings = Mutex::new(kind.deprecation().map(str::to_owned).into_iter().collect());
         Ok(Self { server, ctx, headers, target, resource, stored, kind, namespace, warnings })
     }
 

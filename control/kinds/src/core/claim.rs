@@ -90,7 +90,10 @@ const COLUMNS: &[Column] = &[
 
 impl Kind for PersistentVolumeClaim {
     fn default(&self, claim: &mut Value) {
-        default::within(claim, "spec", |spec| default::text(spec, "volumeMode", "Filesystem"));
+        default::within(claim, "spec", |spec| {
+            default::resources(spec);
+            default::text(spec, "volumeMode", "Filesystem");
+        });
         object::default(claim, "status", json!({}));
         default::text(&mut claim["status"], "phase", "Pending");
     }
@@ -141,6 +144,21 @@ impl Kind for PersistentVolumeClaim {
                 }
             }
         })
+    }
+
+    fn warnings(&self, claim: &Value, _old: Option<&Value>) -> Vec<String> {
+        let mut found = volume::old_annotations(claim);
+        for list in ["requests", "limits"] {
+            let Some(storage) = object::at(claim, &["spec", "resources", list, "storage"]) else { continue };
+            let storage = Quantity::of(storage);
+            if storage.amount.millis() % 1000 != 0 {
+                let text = storage.to_string();
+                found.push(format!(
+                    "spec.resources.{list}[storage]: fractional byte value {text:?} is invalid, must be an integer"
+                ));
+            }
+        }
+        found
     }
 
     fn columns(&self) -> &'static [Column] {

@@ -40,6 +40,9 @@ impl Kind for LimitRange {
 
 /// A container's default limit is the most it may have, its default request the default limit or the least.
 fn fill(limit: &mut Value) {
+    for list in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
+        default::amounts(limit, list);
+    }
     if object::text(limit, &["type"]) != "Container" {
         return;
     }

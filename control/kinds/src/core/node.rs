@@ -30,6 +30,8 @@ const COLUMNS: &[Column] = &[
 impl Kind for Node {
     fn default(&self, node: &mut Value) {
         default::within(node, "status", |status| {
+            default::amounts(status, "capacity");
+            default::amounts(status, "allocatable");
             if let Some(capacity) = object::at(status, &["capacity"]).cloned() {
                 object::default(status, "allocatable", capacity);
             }

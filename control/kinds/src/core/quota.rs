@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::check::{self, Field};
 use crate::column::{self, AGE, NAME, text};
-use crate::pod::resources;
+use crate::pod::{default, resources};
 use crate::{Column, Kind};
 
 pub(super) struct ResourceQuota;
@@ -49,6 +49,10 @@ const COMPUTE: &[&str] =
     &["cpu", "limits.cpu", "limits.memory", "memory", "pods", "requests.cpu", "requests.memory"];
 
 impl Kind for ResourceQuota {
+    fn default(&self, quota: &mut Value) {
+        default::within(quota, "spec", |spec| default::amounts(spec, "hard"));
+    }
+
     fn initial_status(&self) -> Option<Value> {
         Some(json!({}))
     }

@@ -34,6 +34,15 @@ impl Kind for ServiceAccount {
         Errors::new()
     }
 
+    fn warnings(&self, account: &Value, _old: Option<&Value>) -> Vec<String> {
+        const KEY: &str = "kubernetes.io/enforce-mountable-secrets";
+        let set = object::annotations(account).any(|(key, _)| key == KEY);
+        let text = format!(
+            "metadata.annotations[{KEY}]: deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets"
+        );
+        set.then_some(text).into_iter().collect()
+    }
+
     fn columns(&self) -> &'static [Column] {
         COLUMNS
     }

@@ -53,9 +53,37 @@ const SOURCES: &[&str] = &[
     "csi",
 ];
 
+/// Kinds of sources that have gone.
+const OLD: &[(&str, &str)] = &[
+    ("photonPersistentDisk", "deprecated in v1.11, non-functional in v1.16+"),
+    ("scaleIO", "deprecated in v1.16, non-functional in v1.22+"),
+    ("storageos", "deprecated in v1.22, non-functional in v1.25+"),
+    ("glusterfs", "deprecated in v1.25, non-functional in v1.26+"),
+    ("cephfs", "deprecated in v1.28, non-functional in v1.31+"),
+    ("rbd", "deprecated in v1.28, non-functional in v1.31+"),
+];
+
+/// What to say of annotations of a volume or claim that have become fields.
+pub(super) fn old_annotations(object: &Value) -> Vec<String> {
+    const ANNOTATIONS: [(&str, &str); 2] = [
+        (
+            "volume.beta.kubernetes.io/storage-class",
+            "deprecated since v1.8; use \"storageClassName\" attribute instead",
+        ),
+        (
+            "volume.beta.kubernetes.io/mount-options",
+            "deprecated since v1.31; use \"mountOptions\" attribute instead",
+        ),
+    ];
+    let has = |key: &str| object::annotations(object).any(|(k, _)| k == key);
+    let known = ANNOTATIONS.iter().filter(|(key, _)| has(key));
+    known.map(|(key, text)| format!("metadata.annotations[{key}]: {text}")).collect()
+}
+
 impl Kind for PersistentVolume {
     fn default(&self, volume: &mut Value) {
         default::within(volume, "spec", |spec| {
+            default::amounts(spec, "capacity");
             default::text(spec, "persistentVolumeReclaimPolicy", "Retain");
             default::text(spec, "volumeMode", "Filesystem");
             default::source(spec);
@@ -88,6 +116,20 @@ impl Kind for PersistentVolume {
 
     fn validate_status(&self, _new: &Value, _old: &Value) -> Errors {
         Errors::new()
+    }
+
+    fn warnings(&self, volume: &Value, _old: Option<&Value>) -> Vec<String> {
+        let mut found = old_annotations(volume);
+        let spec = &volume["spec"];
+        if object::text(spec, &["persistentVolumeReclaimPolicy"]) == "Recycle" {
+            found.push("spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.".to_owned());
+        }
+        for (kind, text) in OLD {
+            if !spec[*kind].is_null() {
+                found.push(format!("spec.{kind}: {text}"));
+            }
+        }
+        found
     }
 
     fn columns(&self) -> &'static [Column] {

@@ -31,8 +31,10 @@ pub fn validate(resource: &Resource, object: &Value) -> Errors {
             generated.all_invalid(kind.name(generated.text(), true));
         }
         if name.needs("name or generateName is required") {
-            name.all_invalid(kind.name(name.text(), false));
-            name.all_invalid(name::path_segment(name.text()));
+            let faults = kind.name(name.text(), false);
+            // What every name must be is said only of one that is right for its kind.
+            let faults = if faults.is_empty() { name::path_segment(name.text()) } else { faults };
+            name.all_invalid(faults);
         }
         let namespace = meta.at("namespace");
         if resource.namespaced {

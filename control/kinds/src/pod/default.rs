@@ -1,6 +1,7 @@
 //! What a pod's spec is when a client leaves it out.
 
 use proto_kube::object::{self, default};
+use proto_kube::quantity::{Amount, Quantity};
 use serde_json::{Value, json};
 
 /// Runs a change on each item of the list at a member.
@@ -15,6 +16,25 @@ pub(crate) fn within(object: &mut Value, key: &str, change: impl FnOnce(&mut Val
     if let Some(member) = object.get_mut(key).filter(|m| m.is_object()) {
         change(member);
     }
+}
+
+/// Rounds up the amounts of a list of resources to thousandths: nothing counts smaller parts.
+pub(crate) fn amounts(owner: &mut Value, list: &str) {
+    for (_, amount) in owner.get_mut(list).and_then(Value::as_object_mut).into_iter().flatten() {
+        let quantity = Quantity::of(amount);
+        let rounded = Amount::from_millis(quantity.amount.millis());
+        if rounded > quantity.amount {
+            *amount = Quantity { amount: rounded, ..quantity }.to_string().into();
+        }
+    }
+}
+
+/// The same for the `resources` of a container, a pod or a claim.
+pub(crate) fn resources(owner: &mut Value) {
+    within(owner, "resources", |resources| {
+        amounts(resources, "limits");
+        amounts(resources, "requests");
+    });
 }
 
 /// Sets a text that is missing, null or empty.
@@ -53,6 +73,8 @@ pub(crate) fn spec(spec: &mut Value) {
         spec["serviceAccountName"] = account.clone().into();
         spec["serviceAccount"] = account.into();
     }
+    resources(spec);
+    amounts(spec, "overhead");
     each(spec, "volumes", volume);
     for key in ["containers", "initContainers", "ephemeralContainers"] {
         each(spec, key, container);
@@ -65,6 +87,7 @@ fn container(container: &mut Value) {
     text(container, "terminationMessagePath", "/dev/termination-log");
     text(container, "terminationMessagePolicy", "File");
     default(container, "resources", json!({}));
+    resources(container);
     each(container, "ports", |port| text(port, "protocol", "TCP"));
     each(container, "env", |env| {
         within(env, "valueFrom", |from| {
@@ -124,7 +147,10 @@ fn volume(volume: &mut Value) {
     });
     within(volume, "ephemeral", |ephemeral| {
         within(ephemeral, "volumeClaimTemplate", |claim| {
-            within(claim, "spec", |spec| text(spec, "volumeMode", "Filesystem"));
+            within(claim, "spec", |spec| {
+                resources(spec);
+                text(spec, "volumeMode", "Filesystem");
+            });
         });
     });
     source(volume);

@@ -81,6 +81,18 @@ fn defaults_of_parts() {
 }
 
 #[test]
+fn amounts_are_rounded_up_to_thousandths() {
+    let made = created(&with(
+        &pod(),
+        &container(&json!({"resources": {"requests": {"cpu": "0.0001", "memory": "1500m"}}})),
+    ));
+    assert_eq!(
+        made["spec"]["containers"][0]["resources"]["requests"],
+        json!({"cpu": "1m", "memory": "1500m"})
+    );
+}
+
+#[test]
 fn quality_of_service() {
     let class = |resources: Value| {
         created(&with(&pod(), &container(&json!({"resources": resources}))))["status"]["qosClass"].clone()

@@ -169,3 +169,23 @@ fn claims() {
         ],
     );
 }
+
+#[test]
+fn warnings() {
+    let warned = |object: &Value| crate::of(of(object)).warnings(&created(object), None);
+    assert_eq!(warned(&volume()), Vec::<String>::new());
+    let old = with(&volume(), &json!({"spec": {"persistentVolumeReclaimPolicy": "Recycle"}}));
+    assert!(warned(&old)[0].starts_with("spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy"));
+    let class = json!({"metadata": {"annotations": {"volume.beta.kubernetes.io/storage-class": "c"}}});
+    assert_eq!(
+        warned(&with(&claim(), &class)),
+        [
+            "metadata.annotations[volume.beta.kubernetes.io/storage-class]: deprecated since v1.8; use \"storageClassName\" attribute instead"
+        ]
+    );
+    let part = json!({"spec": {"resources": {"requests": {"storage": "1500m"}}}});
+    assert_eq!(
+        warned(&with(&claim(), &part)),
+        ["spec.resources.requests[storage]: fractional byte value \"1500m\" is invalid, must be an integer"]
+    );
+}
