@@ -230,5 +230,4 @@ impl Drop for Waiting<'_> {
 }
 
 #[cfg(test)]
-#[path = "flow_tests.rs"]
 mod tests;

@@ -1,0 +1,71 @@
+//! The command line of `cleat control`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::Dirs;
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  cleat control
+  cleat control --data-dir /tmp/control --listen 127.0.0.1:0
+  cleat control --store etcd://10.0.0.1:2379,10.0.0.2:2379
+  cleat control backup /var/backups/cluster
+  cleat control restore /var/backups/cluster";
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Control {
+    #[command(subcommand)]
+    pub(crate) verb: Option<ControlVerb>,
+    /// Address to listen on; port 0 takes a free one
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:6443")]
+    pub(crate) listen: Vec<std::net::SocketAddr>,
+    /// Address at which nodes and pods reach this server (default: the one of the default route)
+    #[arg(long, value_name = "IP")]
+    pub(crate) advertise_address: Option<std::net::IpAddr>,
+    /// Further name or address in the serving certificate
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tls_san: Vec<String>,
+    /// Where objects are kept: etcd://HOST:PORT[,HOST:PORT] (default: in DATA_DIR/control/store)
+    #[arg(long, value_name = "URL")]
+    pub(crate) store: Option<String>,
+    /// The authority that signed etcd's certificate
+    #[arg(long, value_name = "FILE", requires_all = ["store", "store_cert", "store_key"])]
+    pub(crate) store_ca: Option<PathBuf>,
+    /// Our certificate towards etcd
+    #[arg(long, value_name = "FILE", requires = "store_ca")]
+    pub(crate) store_cert: Option<PathBuf>,
+    /// Its key
+    #[arg(long, value_name = "FILE", requires = "store_ca")]
+    pub(crate) store_key: Option<PathBuf>,
+    /// Range of service addresses; give it twice for IPv4 and IPv6
+    #[arg(long, value_name = "CIDR", default_value = "10.96.0.0/12", value_delimiter = ',')]
+    pub(crate) service_cidr: Vec<ipnet::IpNet>,
+    /// Issuer of service-account tokens
+    #[arg(long, value_name = "URL", default_value = "https://kubernetes.default.svc.cluster.local")]
+    pub(crate) service_account_issuer: String,
+    /// Write each request down: audit.k8s.io/v1 events, one a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) audit_log: Option<PathBuf>,
+    /// Where to write the administrator's kubeconfig (default: DATA_DIR/control/admin.kubeconfig)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) dirs: Dirs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ControlVerb {
+    /// Write everything into one file, while the server runs
+    Backup {
+        /// The file; it must not be there yet
+        file: PathBuf,
+    },
+    /// Make everything as it is in a backup: in the running server, or in a data directory without a store
+    Restore {
+        /// The backup
+        file: PathBuf,
+    },
+}
