@@ -241,8 +241,8 @@ async fn a_cluster_may_lose_any_one_member() {
     let store = open(members.iter().map(Server::endpoint).collect(), None).await;
     let mut watch = store.watch("/registry/cluster/", store.revision()).expect("kept");
     let mut written = Vec::new();
-    for lost in 0..members.len() {
-        members[lost].kill();
+    for (lost, member) in members.iter_mut().enumerate() {
+        member.kill();
         for number in 0..5 {
             let key = format!("/registry/cluster/{lost}-{number}");
             // An answer that did not come says nothing: the next attempt tells whether the write was made.
@@ -256,7 +256,7 @@ async fn a_cluster_may_lose_any_one_member() {
             };
             written.push((revision, key));
         }
-        members[lost].again().await;
+        member.again().await;
     }
     let mut seen = Vec::new();
     while seen.len() < written.len() {
