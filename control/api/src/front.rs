@@ -10,13 +10,13 @@ use futures_util::future::BoxFuture;
 use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, USER_AGENT};
 use http::request::Parts;
 use jiff::Timestamp;
-use proto_kube::{Status, User};
+use proto_kube::{Status, User, resource};
 
 use crate::audit;
 use crate::authn::{self, Peer, impersonate};
 use crate::authorize::{attributes, selector};
 use crate::cached;
-use crate::info::{RequestInfo, Target};
+use crate::info::RequestInfo;
 use crate::metrics::InFlight;
 use crate::query::Query;
 use crate::random;
@@ -133,8 +133,10 @@ async fn serve(server: &Arc<Server>, user: User, asked: &Asked, parts: Parts, bo
     if asked.info.target.is_none() {
         return route::answer(server, &user, &asked.info, &asked.query, &parts.headers).await;
     }
-    if !asked.info.target.as_ref().is_some_and(Target::is_served) {
-        return reply::no_such_page();
+    if let Some(target) = asked.info.target.as_ref().filter(|target| !target.is_served()) {
+        // Below a group that is served the answer is a Status, as upstream has it.
+        let known = resource::all().iter().any(|r| r.group == target.group);
+        return if known { reply::status(&Status::no_route()) } else { reply::no_such_page() };
     }
     let limit = match time_limit(&asked.query, server.config.request_timeout) {
         Ok(limit) => limit,

@@ -21,6 +21,9 @@ pub(crate) async fn read(call: &Call<'_>, body: Body) -> Result<Bytes> {
     reply::read(body, call.server.config.body_limit).await
 }
 
+/// Where upstream registers its kinds: part of what clients are told.
+const SCHEME: &str = "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30";
+
 /// How the decoder is told of a `fieldValidation`.
 #[must_use]
 pub(crate) fn strictness(validation: Validation) -> Strictness {
@@ -39,8 +42,8 @@ pub(crate) fn type_of(kind: &Gvk) -> Result<TypeId> {
     schema::table().kind(kind).ok_or_else(|| Status::internal(format!("no schema for {kind}")))
 }
 
-/// What upstream's own package for a group is called.
-fn package(kind: &Gvk) -> &str {
+/// What upstream's own package for a group is called, as some texts show it.
+pub(crate) fn package(kind: &Gvk) -> &str {
     match kind.group.split('.').next() {
         None | Some("") => "core",
         Some(first) => first,
@@ -52,7 +55,8 @@ fn check_kind(found: &Gvk, expected: &Gvk) -> Result<()> {
     if found == expected {
         return Ok(());
     }
-    if found.kind == expected.kind {
+    let known = proto_kube::resource::of_kind(found).is_some();
+    if known && found.kind == expected.kind {
         let (found, expected) = (found.api_version(), expected.api_version());
         let why = format!(
             "the API version in the data ({found}) does not match the expected API version ({expected})"
@@ -61,11 +65,11 @@ fn check_kind(found: &Gvk, expected: &Gvk) -> Result<()> {
     }
     let (kind, version, wanted) = (&found.kind, &found.version, &expected.kind);
     let cannot = format!("{kind} in version \"{version}\" cannot be handled as a {wanted}");
-    let why = match proto_kube::resource::of_kind(found) {
-        Some(_) => {
-            format!("converting ({version}.{kind}) to ({}.{wanted}): unknown conversion", package(expected))
-        }
-        None => format!("no kind \"{kind}\" is registered for version \"{}\"", found.api_version()),
+    let why = if known {
+        format!("converting ({version}.{kind}) to ({}.{wanted}): unknown conversion", package(expected))
+    } else {
+        let version = found.api_version();
+        format!("no kind \"{kind}\" is registered for version \"{version}\" in scheme \"{SCHEME}\"")
     };
     Err(Status::bad_request(format!("{cannot}: {why}")))
 }

@@ -9,10 +9,10 @@ use proto_kube::resource::Resource;
 use proto_kube::status::{Result, Status};
 use serde_json::Value;
 
-use super::index;
-use super::negotiate::{self, Form};
+use super::negotiate::{self, Form, Shape};
 use super::options::{self, Include, List};
 use super::render::Renderer;
+use super::{body, index};
 use crate::info::Target;
 use crate::reply::{self, Response};
 use crate::server::{Context, Server};
@@ -163,11 +163,31 @@ impl<'a> Call<'a> {
     pub(crate) fn renderer(&self) -> Result<Renderer> {
         let pretty = negotiate::is_pretty(self.ctx.query.get("pretty"), &self.ctx.user_agent);
         let form = Form::accepted(self.header("accept"), pretty)?;
+        self.check_shape(form)?;
         let include = match form.shape {
-            negotiate::Shape::Table(_) => Include::parse(&self.ctx.query)?,
+            Shape::Table(_) => Include::parse(&self.ctx.query)?,
             _ => Include::Metadata,
         };
         Ok(Renderer { resource: self.resource, form, include, now: self.ctx.now })
+    }
+
+    /// Refuses the metadata of one object for a list, and those of a list for one object.
+    fn check_shape(&self, form: Form) -> Result<()> {
+        let list = matches!(self.ctx.info.verb, "list" | "deletecollection");
+        let group = body::package(&self.resource.gvk()).to_owned();
+        let kind = self.resource.kind;
+        let why = match form.shape {
+            Shape::Partial(_) if list => format!(
+                "you requested PartialObjectMetadata, but the requested object is a list (*{group}.{kind}List)"
+            ),
+            Shape::PartialList(_) if !list => format!(
+                "you requested PartialObjectMetadataList, but the requested object is not a list (*{group}.{kind})"
+            ),
+            _ => return Ok(()),
+        };
+        let mut status = Status::not_acceptable(&[]);
+        status.message = why;
+        Err(status)
     }
 
     /// Notes what the client is to be warned of.

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use proto_kube::GroupResource;
 use proto_kube::resource::{Resource, Storage};
 use proto_kube::status::{Result, Status};
+use serde_json::json;
 
 use crate::reply::{self, Body, Request, Response};
 use crate::server::{Context, Server};
@@ -79,11 +81,19 @@ async fn answer(call: &Call<'_>, body: Body) -> Result<Response> {
         name => {
             let subresource = call.resource.subresource(name).ok_or_else(Status::no_route)?;
             if !subresource.verbs.contains(&verb) {
-                return Err(Status::method_not_allowed(call.group_resource(), verb));
+                return Err(no_method());
             }
             on_subresource(call, name, verb, body).await
         }
     }
+}
+
+/// 405, as upstream words it where no path has the method.
+fn no_method() -> Status {
+    let mut status = Status::method_not_allowed(GroupResource { group: "", resource: "" }, "");
+    status.message = "the server does not allow this method on the requested resource".to_owned();
+    status.details = json!({});
+    status
 }
 
 /// Whether the path has a namespace where the resource has one, and a name where the verb needs one.
@@ -102,16 +112,17 @@ async fn on_objects(call: &Call<'_>, verb: &str, body: Body) -> Result<Response>
     let kept = matches!(call.resource.storage, Storage::Kept(_));
     match verb {
         "create" if !kept && !named => pods::answered(call, body).await,
-        _ if !kept => Err(Status::method_not_allowed(call.group_resource(), verb)),
+        _ if !kept => Err(no_method()),
         "get" if named => verbs::get(call).await,
         "list" if !named => list::list(call).await,
         "watch" => watch::watch(call).await,
+        "create" if !named && call.resource.namespaced && call.namespace.is_empty() => Err(no_method()),
         "create" if !named => verbs::create(call, body).await,
         "update" if named => verbs::update(call, body).await,
         "patch" if named => patching::patch(call, body).await,
         "delete" if named => delete::one(call, body).await,
         "deletecollection" if !named => delete::many(call, body).await,
-        _ => Err(Status::method_not_allowed(call.group_resource(), verb)),
+        _ => Err(no_method()),
     }
 }
 
@@ -127,7 +138,7 @@ async fn on_subresource(call: &Call<'_>, name: &str, verb: &str, body: Body) -> 
         (_, "get") => verbs::get(call).await,
         (_, "update") => verbs::update(call, body).await,
         (_, "patch") => patching::patch(call, body).await,
-        _ => Err(Status::method_not_allowed(call.group_resource(), verb)),
+        _ => Err(no_method()),
     }
 }
 

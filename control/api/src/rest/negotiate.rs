@@ -104,7 +104,10 @@ impl Form {
     /// # Errors
     /// 406 when none of the clauses can be served.
     pub(crate) fn accepted(accept: &str, pretty: bool) -> Result<Self> {
-        choose(accept, pretty).ok_or_else(|| Status::not_acceptable(&Media::names()))
+        choose(accept, pretty).ok_or_else(|| {
+            let known = accept.split(',').filter_map(clause).any(|c| MEDIA.into_iter().any(|m| c.fits(m)));
+            if known { Status::not_acceptable(&Media::names()) } else { nothing_fits() }
+        })
     }
 
     /// The form of the events of a watch.
@@ -148,6 +151,27 @@ struct Clause<'a> {
     parameters: Vec<(&'a str, &'a str)>,
 }
 
+impl Clause<'_> {
+    /// Whether the clause admits a media type, whatever its parameters.
+    fn fits(&self, media: Media) -> bool {
+        match (self.kind, self.sub) {
+            ("*" | "application", "*") => true,
+            (kind, sub) => media.name().split_once('/') == Some((kind, sub)),
+        }
+    }
+}
+
+/// 406 to one who accepts no media type that there is.
+fn nothing_fits() -> Status {
+    let mut status = Status::not_acceptable(&[]);
+    status.message = format!(
+        "406: Not Acceptable\n\nAvailable representations: {}, application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch",
+        Media::names().join(", ")
+    );
+    status.details = serde_json::json!({});
+    status
+}
+
 fn clause(text: &str) -> Option<Clause<'_>> {
     let mut parts = text.split(';').map(str::trim);
     let essence = parts.next().filter(|e| !e.is_empty())?;
@@ -174,11 +198,7 @@ fn choose(accept: &str, pretty: bool) -> Option<Form> {
     let wild = |c: &Clause<'_>| u8::from(c.kind == "*") + u8::from(c.sub == "*");
     clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality).then(wild(a).cmp(&wild(b))));
     clauses.iter().find_map(|clause| {
-        let fits = |media: &Media| match (clause.kind, clause.sub) {
-            ("*" | "application", "*") => true,
-            (kind, sub) => media.name().split_once('/') == Some((kind, sub)),
-        };
-        MEDIA.into_iter().filter(fits).find_map(|media| form(clause, media, pretty))
+        MEDIA.into_iter().filter(|media| clause.fits(*media)).find_map(|media| form(clause, media, pretty))
     })
 }
 
@@ -261,7 +281,7 @@ mod tests {
             let form = Form::accepted(accept, false).ok();
             assert_eq!(form.map(|f| (f.media, f.shape)), expected, "{accept}");
         }
-        let refused = Form::accepted("text/plain", false).unwrap_err();
+        let refused = Form::accepted("application/json;stream=other", false).unwrap_err();
         assert_eq!(
             refused.message,
             "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf"

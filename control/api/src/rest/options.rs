@@ -50,6 +50,13 @@ fn invalid(kind: &str, errors: &[field::Error]) -> Result<()> {
     Err(Status::invalid(&Gvk::new("meta.k8s.io/v1", kind), "", errors))
 }
 
+fn number(query: &Query, name: &str) -> Result<Option<i64>> {
+    query.number(name).map_err(|_| {
+        let text = query.text(name);
+        Status::bad_request(format!("strconv.ParseInt: parsing {}: invalid syntax", json!(text)))
+    })
+}
+
 fn flag(query: &Query, name: &str) -> Option<bool> {
     query.get(name).map(|_| query.flag(name))
 }
@@ -61,8 +68,8 @@ impl List {
     /// 400 for what cannot be read, 422 for options that exclude each other.
     pub(crate) fn parse(query: &Query, watch: bool) -> Result<Self> {
         let wrong = |e: proto_kube::selector::NotASelector| Status::bad_request(e.to_string());
-        let limit = query.number("limit")?.unwrap_or(0);
-        let seconds = query.number("timeoutSeconds")?;
+        let limit = number(query, "limit")?.unwrap_or(0);
+        let seconds = number(query, "timeoutSeconds")?;
         let list = Self {
             labels: Labels::parse(query.text("labelSelector")).map_err(wrong)?,
             fields: Fields::parse(query.text("fieldSelector")).map_err(wrong)?,
@@ -297,7 +304,7 @@ impl Delete {
     /// 400 for what cannot be read, 422 when an option has no such value.
     pub(crate) fn parse(query: &Query) -> Result<Self> {
         let mut object = Map::new();
-        if let Some(seconds) = query.number("gracePeriodSeconds")? {
+        if let Some(seconds) = number(query, "gracePeriodSeconds")? {
             object.insert("gracePeriodSeconds".to_owned(), seconds.into());
         }
         if let Some(orphan) = flag(query, "orphanDependents") {

@@ -5,7 +5,7 @@ use proto_kube::decode::{self, Strictness};
 use proto_kube::field::{self, Path};
 use proto_kube::status::{Result, Status};
 use proto_kube::{Gvk, schema};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::call::Call;
 use super::options::{Validation, Verb, Write};
@@ -41,11 +41,16 @@ impl Type {
     /// 415 for any other.
     pub(crate) fn of(content_type: &str) -> Result<Self> {
         let essence = content_type.split(';').next().unwrap_or_default().trim();
-        TYPES
-            .into_iter()
-            .find_map(|(name, kind)| (name == essence).then_some(kind))
-            .ok_or_else(|| Status::unsupported_media_type(&TYPES.map(|(name, _)| name)))
+        TYPES.into_iter().find_map(|(name, kind)| (name == essence).then_some(kind)).ok_or_else(unsupported)
     }
+}
+
+/// 415, as upstream words it for patches.
+fn unsupported() -> Status {
+    let mut status = Status::unsupported_media_type(&[]);
+    status.message = "415: Unsupported Media Type".to_owned();
+    status.details = json!({});
+    status
 }
 
 /// A patch that was read.
@@ -54,6 +59,8 @@ pub(crate) struct Patch {
     bytes: Bytes,
     /// What the bytes say; null for a JSON patch.
     value: Value,
+    /// Fields that stand there twice, or that no operation has.
+    problems: Vec<String>,
     /// What the request asks for besides.
     pub options: Write,
 }
@@ -68,27 +75,25 @@ impl Patch {
         let bytes = body::read(call, body).await?;
         let verb = if kind == Type::Apply { Verb::Apply } else { Verb::Patch };
         let options = Write::parse(&call.ctx.query, verb, &call.ctx.user_agent)?;
-        let strictness = body::strictness(options.validation);
-        let decoded = match kind {
+        // Whether doubled fields refuse the request is decided with what the object does not know.
+        let (value, problems) = match kind {
             Type::Json => serde_json::from_slice::<serde::de::IgnoredAny>(&bytes)
-                .map(|_| (Value::Null, Vec::new()))
+                .map(|_| (Value::Null, operations(&bytes)))
                 .map_err(|_| Status::bad_request("invalid JSON patch"))?,
-            Type::Merge | Type::Strategic => {
-                untyped(decode::untyped_json(&bytes, strictness), |why| match why {
-                    decode::Error::Strict(_) => invalid_patch(&bytes, &why.to_string()),
-                    _ => Status::bad_request("invalid JSON patch"),
-                })?
-            }
-            Type::Apply => untyped(decode::untyped_yaml(&bytes, strictness), |why| match why {
-                decode::Error::Strict(_) => {
-                    Status::bad_request(format!("error strict decoding patch: {why}"))
-                }
-                _ => Status::bad_request(format!("error decoding patch: {why}")),
-            })?,
+            Type::Merge | Type::Strategic => decode::untyped_json(&bytes, Strictness::Warn)
+                .map_err(|_| Status::bad_request("invalid JSON patch"))?,
+            Type::Apply => decode::untyped_yaml(&bytes, Strictness::Warn)
+                .map_err(|why| Status::bad_request(format!("error decoding patch: {why}")))?,
         };
-        let (value, problems) = decoded;
-        call.warn(problems);
-        Ok(Self { kind, bytes, value, options })
+        match options.validation {
+            Validation::Strict if kind == Type::Apply && !problems.is_empty() => {
+                let why = format!("error strict decoding patch: {}", problems.join(", "));
+                return Err(Status::bad_request(why));
+            }
+            Validation::Warn => call.warn(problems.clone()),
+            Validation::Strict | Validation::Ignore => {}
+        }
+        Ok(Self { kind, bytes, value, problems, options })
     }
 
     /// Whether a missing object is made.
@@ -105,7 +110,7 @@ impl Patch {
             Type::Strategic => {
                 ::patch::strategic(schema::table(), body::type_of(kind)?, live.clone(), self.value.clone())
             }
-            Type::Apply => return Err(Status::unsupported_media_type(&TYPES.map(|(name, _)| name)[..3])),
+            Type::Apply => return Err(unsupported()),
         };
         patched.map_err(Into::into)
     }
@@ -118,17 +123,17 @@ impl Patch {
         let strictness = match self.options.validation {
             // What an apply does not know is found when it is applied.
             _ if self.kind == Type::Apply => Strictness::Ignore,
-            validation => body::strictness(validation),
+            Validation::Ignore => Strictness::Ignore,
+            Validation::Warn | Validation::Strict => Strictness::Warn,
         };
-        let shown = if self.options.validation == Validation::Strict { patched.clone() } else { Value::Null };
-        let (object, problems) = decode::value(patched, body::type_of(kind)?, strictness).map_err(|why| {
-            let shown = if shown.is_null() {
-                String::from_utf8_lossy(&self.bytes).into_owned()
-            } else {
-                shown.to_string()
-            };
-            invalid_patch(shown.as_bytes(), &why.to_string())
-        })?;
+        let (object, problems) = decode::value(patched.clone(), body::type_of(kind)?, strictness)
+            .map_err(|why| invalid_patch(&patched, &why.to_string()))?;
+        if self.options.validation == Validation::Strict && self.kind != Type::Apply {
+            let all: Vec<&str> = self.problems.iter().chain(&problems).map(String::as_str).collect();
+            if !all.is_empty() {
+                return Err(invalid_patch(&patched, &format!("strict decoding error: {}", all.join(", "))));
+            }
+        }
         call.warn(problems);
         Ok(object)
     }
@@ -174,17 +179,22 @@ impl Patch {
     }
 }
 
-fn untyped(
-    decoded: std::result::Result<(Value, Vec<String>), decode::Error>,
-    refusal: impl FnOnce(decode::Error) -> Status,
-) -> Result<(Value, Vec<String>)> {
-    decoded.map_err(refusal)
+fn invalid_patch(patched: &Value, why: &str) -> Status {
+    let error = field::Error::invalid(&Path::new("patch"), patched.to_string(), why);
+    Status::invalid(&Gvk::new("", ""), "", &[error])
 }
 
-fn invalid_patch(patch: &[u8], why: &str) -> Status {
-    let shown = String::from_utf8_lossy(patch).into_owned();
-    let error = field::Error::invalid(&Path::new("patch"), shown, why);
-    Status::invalid(&Gvk::new("", ""), "", &[error])
+/// What the operations of a JSON patch have that none should.
+fn operations(patch: &[u8]) -> Vec<String> {
+    let operations: Value = serde_json::from_slice(patch).unwrap_or_default();
+    let mut problems = Vec::new();
+    for (at, operation) in operations.as_array().into_iter().flatten().enumerate() {
+        let known = |key: &&String| !matches!(key.as_str(), "op" | "path" | "from" | "value");
+        for key in operation.as_object().into_iter().flat_map(|o| o.keys()).filter(known) {
+            problems.push(format!("json patch unknown field \"[{at}].{key}\""));
+        }
+    }
+    problems
 }
 
 /// Answers a patch of the object itself, or through a subresource whose body is the object.
@@ -197,7 +207,7 @@ pub(crate) async fn patch(call: &Call<'_>, body: Body) -> Result<Response> {
     let make = |live: Option<&Value>| patch.make(call, live);
     let subresource = call.subresource();
     let creates = subresource.is_empty() && patch.creates();
-    let change = Change { subresource, strategy: subresource, creates, make: &make };
+    let change = Change { subresource, strategy: subresource, creates, replaces: false, make: &make };
     let written = update::update(call, &patch.options, call.path_name(), &change).await?;
     call.answer_stored(if written.created { 201 } else { 200 }, written.object)
 }

@@ -107,7 +107,7 @@ async fn change(
         metadata.insert("managedFields".to_owned(), replicas.to_parent(&owners(live), &owners(&scale)));
         Ok(new)
     };
-    let change = Change { subresource: "scale", strategy: "", creates: false, make: &into };
+    let change = Change { subresource: "scale", strategy: "", creates: false, replaces: true, make: &into };
     let written = update::update(call, options, name, &change).await?;
     call.answer(200, &of(call, &written.object)?)
 }

@@ -25,6 +25,8 @@ pub(crate) struct Change<'a> {
     pub strategy: &'a str,
     /// Whether a missing object is made.
     pub creates: bool,
+    /// Whether the uid that the client sends is the one the object must have, as in a replacement.
+    pub replaces: bool,
     /// What the client sends for the object as it is stored (`None` when there is none), in the version that is
     /// stored, decoded and defaulted, its managed fields set.
     pub make: &'a (dyn Fn(Option<&Value>) -> Result<Value> + Sync),
@@ -118,7 +120,10 @@ impl Update {
         let old = render::parse(&entry);
         let mut object = (change.make)(Some(&old))?;
         check_name(call, &mut object, name)?;
-        preconditions(call, name, &entry, &object, &old)?;
+        if change.replaces {
+            same_uid(call, name, &entry, &object, &old)?;
+        }
+        same_revision(call, name, &entry, &object)?;
         let admission = Admission {
             operation: Operation::Update,
             subresource: change.subresource,
@@ -166,16 +171,21 @@ impl Update {
     }
 }
 
-/// Refuses an object that names another one than is stored, or another version of it.
-fn preconditions(call: &Call<'_>, name: &str, entry: &Entry, new: &Value, old: &Value) -> Result<()> {
+/// Refuses a replacement of another object than the one that is stored.
+fn same_uid(call: &Call<'_>, name: &str, entry: &Entry, new: &Value, old: &Value) -> Result<()> {
     let (uid, found) = (object::uid(new), object::uid(old));
-    if !uid.is_empty() && uid != found {
-        let key = &entry.key;
-        let why = format!(
-            "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {found}"
-        );
-        return Err(Status::conflict(call.group_resource(), name, &why));
+    if uid.is_empty() || uid == found {
+        return Ok(());
     }
+    let key = &entry.key;
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {found}"
+    );
+    Err(Status::conflict(call.group_resource(), name, &why))
+}
+
+/// Refuses a change of another version of the object than the one that is stored.
+fn same_revision(call: &Call<'_>, name: &str, entry: &Entry, new: &Value) -> Result<()> {
     match object::text(new, &["metadata", "resourceVersion"]) {
         "" | "0" if call.kind.unconditional_update() => Ok(()),
         "" | "0" => {
@@ -188,9 +198,7 @@ fn preconditions(call: &Call<'_>, name: &str, entry: &Entry, new: &Value, old: &
         text => match text.parse::<i64>() {
             Ok(revision) if revision == entry.mod_revision => Ok(()),
             Ok(_) => Err(Status::conflict(call.group_resource(), name, MODIFIED)),
-            Err(_) => Err(Status::bad_request(format!(
-                "resourceVersion: Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax"
-            ))),
+            Err(_) => Err(Status::unknown(format!("strconv.ParseUint: parsing \"{text}\": invalid syntax"))),
         },
     }
 }

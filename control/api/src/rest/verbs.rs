@@ -17,7 +17,7 @@ use crate::reply::{self, Body, Response};
 pub(crate) async fn get(call: &Call<'_>) -> Result<Response> {
     let renderer = call.renderer()?;
     let store = &call.server.store;
-    match options::revision(call.ctx.query.text("resourceVersion"), false)? {
+    match options::revision(call.ctx.query.text("resourceVersion"), true)? {
         None => list::refresh(store).await?,
         Some(revision) => list::reach(store, revision).await?,
     }
@@ -71,7 +71,7 @@ pub(crate) async fn update(call: &Call<'_>, body: Body) -> Result<Response> {
         Ok(body::to_storage(call, owner.record(live.as_ref(), object.clone())))
     };
     let creates = subresource.is_empty() && call.kind.creates_on_update();
-    let change = Change { subresource, strategy: subresource, creates, make: &make };
+    let change = Change { subresource, strategy: subresource, creates, replaces: true, make: &make };
     let written = update::update(call, &options, call.path_name(), &change).await?;
     call.answer_stored(if written.created { 201 } else { 200 }, written.object)
 }

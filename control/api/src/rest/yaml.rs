@@ -71,12 +71,13 @@ fn line(out: &mut String, text: &str) {
 /// A text without quotes where every YAML reader takes it for a text, else with them.
 fn scalar(text: &str) -> String {
     let edge = |c: char| c.is_ascii_alphabetic() || c == '_' || c == '/';
-    let inner = |c: char| c.is_ascii_alphanumeric() || "_./-".contains(c);
+    let inner = |c: char| c.is_ascii_alphanumeric() || "_./-:".contains(c);
     let word = matches!(
         text.to_ascii_lowercase().as_str(),
         "true" | "false" | "yes" | "no" | "on" | "off" | "y" | "n" | "null"
     );
-    if text.starts_with(edge) && text.chars().all(inner) && !word {
+    let plain = text.starts_with(edge) && text.chars().all(inner) && !text.ends_with(':') && !word;
+    if plain || text == "." {
         return text.to_owned();
     }
     Value::from(text).to_string()

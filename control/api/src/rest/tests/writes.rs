@@ -55,7 +55,7 @@ async fn creates() {
         (
             json!({"kind": "ConfigMap", "apiVersion": "v2", "metadata": {"name": "x"}}),
             400,
-            "the API version in the data (v2) does not match the expected API version (v1)",
+            "ConfigMap in version \"v2\" cannot be handled as a ConfigMap: no kind \"ConfigMap\" is registered for version \"v2\"",
         ),
         (
             json!({"metadata": {"name": "C_1"}}),
