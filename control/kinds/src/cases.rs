@@ -110,6 +110,21 @@ pub(crate) fn check_update(subresource: &str, old: &Value, table: &[(Value, &[&s
     }
 }
 
+/// An object with those of the changes in it whose bits are set.
+pub(crate) fn with_some(object: &Value, changes: &[Value], bits: u64) -> Value {
+    let chosen = changes.iter().enumerate().filter(|(at, _)| bits >> (at % 64) & 1 == 1);
+    chosen.fold(object.clone(), |object, (_, change)| with(&object, change))
+}
+
+/// Checks what holds for every object that is valid as it was sent: it stays valid, and storing it again changes nothing.
+pub(crate) fn check_settled(object: &Value) {
+    let stored = created(object);
+    let (again, errors) = update("", &stored, &json!({}));
+    assert_eq!(errors, Vec::<String>::new(), "{stored}");
+    assert_eq!(again, stored);
+    row(&stored);
+}
+
 /// A small pod.
 pub(crate) fn pod() -> Value {
     json!({

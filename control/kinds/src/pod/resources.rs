@@ -291,28 +291,36 @@ pub fn of_pod(spec: &Value, list: &str) -> Amounts {
     sum
 }
 
-/// Fills in a pod's own resources where they are given in part.
+/// Fills in a pod's own resources where they are given in part: requests follow those of the containers, then the pod's
+/// limits; limits follow those of the containers, where each has one.
 pub(crate) fn default_pod_level(spec: &mut Value) {
-    let limits = amounts(object::at(spec, &["resources", "limits"]));
-    let given = object::at(spec, &["resources", "requests"]).and_then(Value::as_object);
-    if limits.is_empty() {
-        return;
-    }
-    let mut requests: Map<String, Value> = given.cloned().unwrap_or_default();
     let supported = |name: &str| [CPU, MEMORY].contains(&name) || is_huge(name);
-    for (name, sum) in total(spec, "requests") {
-        if supported(&name) && is_overcommitted(&name) && !requests.contains_key(&name) {
-            requests.insert(name.clone(), sum.to_string().into());
+    let list = |spec: &Value, list: &str| -> Map<String, Value> {
+        object::at(spec, &["resources", list]).and_then(Value::as_object).cloned().unwrap_or_default()
+    };
+    let (mut limits, mut requests) = (list(spec, "limits"), list(spec, "requests"));
+    if !limits.is_empty() {
+        for (name, sum) in total(spec, "requests") {
+            if supported(&name) && is_overcommitted(&name) {
+                requests.entry(name).or_insert_with(|| sum.to_string().into());
+            }
         }
-    }
-    let shown = object::at(spec, &["resources", "limits"]).and_then(Value::as_object).cloned();
-    for (name, limit) in shown.into_iter().flatten() {
-        if supported(&name) {
-            requests.entry(name).or_insert(limit);
+        for (name, limit) in limits.iter().filter(|(name, _)| supported(name)) {
+            requests.entry(name.clone()).or_insert_with(|| limit.clone());
         }
-    }
-    if !requests.is_empty() {
         spec["resources"]["requests"] = Value::Object(requests);
+    } else if requests.keys().any(|name| supported(name)) {
+        for (name, sum) in total(spec, "limits") {
+            let everyone = object::items(spec, &["containers"])
+                .chain(object::items(spec, &["initContainers"]))
+                .all(|c| object::at(c, &["resources", "limits", &name]).is_some());
+            if supported(&name) && is_overcommitted(&name) && everyone {
+                limits.insert(name, sum.to_string().into());
+            }
+        }
+        if !limits.is_empty() {
+            spec["resources"]["limits"] = Value::Object(limits);
+        }
     }
 }
 

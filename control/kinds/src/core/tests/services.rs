@@ -362,3 +362,39 @@ fn status() {
         )],
     );
 }
+
+/// Changes of a service each of which leaves it valid, alone or with any others.
+fn wishes() -> Vec<Value> {
+    let spec = |change: Value| json!({"spec": change});
+    vec![
+        spec(json!({"type": "NodePort"})),
+        spec(json!({"type": "LoadBalancer", "externalTrafficPolicy": null})),
+        spec(json!({"sessionAffinity": "ClientIP"})),
+        spec(json!({"selector": {"a": "b"}})),
+        spec(
+            json!({"ports": [{"name": "a", "port": 80, "targetPort": "web"}, {"name": "b", "port": 80, "protocol": "UDP"}]}),
+        ),
+        spec(json!({"ipFamilyPolicy": "PreferDualStack"})),
+        spec(json!({"internalTrafficPolicy": "Local", "trafficDistribution": "PreferSameNode"})),
+        spec(json!({"publishNotReadyAddresses": true, "externalIPs": ["192.0.2.1"]})),
+    ]
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_service_keeps_what_it_was_given(bits in 0_u64..256, random in proptest::prelude::any::<u64>()) {
+        let sent = crate::cases::with_some(&service(&json!({})), &wishes(), bits);
+        let (mut made, _) = create(&sent);
+        assert_eq!(allocate(&mut made, None, &ranges(BOTH), &Below(5), random), Ok(()));
+        assert_eq!(crate::create_errors(of(&made), &made), []);
+        let numbers = held(&made);
+        assert!(numbers.addresses.iter().all(|a| !Below(5).address(*a)));
+        assert!(numbers.node_ports.iter().all(|p| !Below(5).node_port(*p)));
+        // The client sends what it sent before, which names none of it.
+        let mut again = decoded(&sent);
+        crate::meta::prepare_update(of(&made), "", &mut again, &made);
+        assert_eq!(allocate(&mut again, Some(&made), &ranges(BOTH), &Below(300), random), Ok(()));
+        assert_eq!(crate::update_errors(of(&made), "", &again, &made), []);
+        assert_eq!(again["spec"], made["spec"]);
+    }
+}
