@@ -1,6 +1,7 @@
 //! Whose turn it is: requests run on a fixed number of seats, and when all are taken, the next free one goes to the
 //! client that has used the least seat time lately. However many requests one client sends, another's waits for one
-//! seat to become free, not for the noisy client's queue.
+//! seat to become free, not for the noisy client's queue. A client is a user; the programs and namespaces of one user
+//! take turns.
 //!
 //! [`Fair`] decides and is pure; [`Gate`] lets requests wait for its verdict.
 
@@ -12,11 +13,18 @@ use tokio::sync::oneshot;
 
 /// What a request is charged when it begins; the rest when it ends and its true time is known. In microseconds.
 const ADVANCE: u64 = 500;
+/// What a client owes at most, in microseconds of seat time: what it used while nobody waited is soon forgotten.
+const MOST_OWED: u64 = 1_000_000;
 /// From this many known clients on those that owe nothing are forgotten.
 const KNOWN: usize = 1024;
+/// So many times the queue of one flow may all flows of a client be long together.
+const FLOWS: usize = 4;
 
-/// Who shares one queue: all requests of one user.
+/// Who shares seats with others: a user.
 pub type Client = Arc<str>;
+/// What takes turns within a client: its programs, by namespace. Clients choose these names, so they divide nothing but
+/// the client's own share.
+pub type Flow = Arc<str>;
 
 /// What happens to a request that comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +33,7 @@ pub enum Verdict {
     Go,
     /// It waits in its client's queue.
     Wait,
-    /// Its client's queue is full.
+    /// Its flow's queue is full, or its client's.
     Full,
 }
 
@@ -46,57 +54,84 @@ pub struct Fair<T> {
 struct Queue<T> {
     used: u64,
     seated: usize,
-    tickets: VecDeque<T>,
+    /// The flows in which somebody waits; the first is next.
+    flows: VecDeque<(Flow, VecDeque<T>)>,
+}
+
+impl<T> Queue<T> {
+    fn len(&self) -> usize {
+        self.flows.iter().map(|(_, tickets)| tickets.len()).sum()
+    }
+
+    fn charge(&mut self, micros: u64, level: u64) {
+        self.used = self.used.saturating_add(micros).min(level.saturating_add(MOST_OWED));
+    }
+
+    /// The ticket that is next; its flow's turn is over.
+    fn pop(&mut self) -> Option<T> {
+        let (flow, mut tickets) = self.flows.pop_front()?;
+        let ticket = tickets.pop_front();
+        if !tickets.is_empty() {
+            self.flows.push_back((flow, tickets));
+        }
+        ticket
+    }
 }
 
 impl<T> Fair<T> {
-    /// So many requests run at once, and so many of each client wait.
+    /// So many requests run at once, and so many of each flow wait.
     #[must_use]
     pub fn new(seats: usize, longest: usize) -> Self {
         Self { free: seats, longest, clients: HashMap::new(), waiting: BTreeSet::new(), level: 0 }
     }
 
     /// A request comes. `ticket` is made only when it has to wait.
-    pub fn arrive(&mut self, client: &Client, ticket: impl FnOnce() -> T) -> Verdict {
+    pub fn arrive(&mut self, client: &Client, flow: &Flow, ticket: impl FnOnce() -> T) -> Verdict {
         let level = self.level;
         let queue = self.clients.entry(client.clone()).or_insert_with(|| Queue {
             used: level,
             seated: 0,
-            tickets: VecDeque::new(),
+            flows: VecDeque::new(),
         });
-        if queue.seated == 0 && queue.tickets.is_empty() {
+        if queue.seated == 0 && queue.flows.is_empty() {
             queue.used = queue.used.max(level);
         }
         if self.free > 0 {
             self.free -= 1;
             queue.seated += 1;
-            queue.used += ADVANCE;
+            queue.charge(ADVANCE, level);
             return Verdict::Go;
         }
-        if queue.tickets.len() >= self.longest {
+        let in_flow =
+            queue.flows.iter().find(|(known, _)| known == flow).map_or(0, |(_, tickets)| tickets.len());
+        if in_flow >= self.longest || queue.len() >= self.longest * FLOWS {
             return Verdict::Full;
         }
-        if queue.tickets.is_empty() {
+        if queue.flows.is_empty() {
             self.waiting.insert((queue.used, client.clone()));
         }
-        queue.tickets.push_back(ticket());
+        match queue.flows.iter_mut().find(|(known, _)| known == flow) {
+            Some((_, tickets)) => tickets.push_back(ticket()),
+            None => queue.flows.push_back((flow.clone(), VecDeque::from([ticket()]))),
+        }
         Verdict::Wait
     }
 
     /// A request of `client` has ended after `micros` on its seat. Whoever is next has the seat now.
     pub fn finish(&mut self, client: &Client, micros: u64) -> Option<(Client, T)> {
         self.free += 1;
+        let level = self.level;
         if let Some(queue) = self.clients.get_mut(client) {
-            let listed = !queue.tickets.is_empty() && self.waiting.remove(&(queue.used, client.clone()));
+            let listed = self.waiting.remove(&(queue.used, client.clone()));
             queue.seated = queue.seated.saturating_sub(1);
-            queue.used = (queue.used + micros).saturating_sub(ADVANCE);
+            queue.used = queue.used.saturating_sub(ADVANCE);
+            queue.charge(micros, level);
             if listed {
                 self.waiting.insert((queue.used, client.clone()));
             }
         }
         if self.clients.len() > KNOWN {
-            let level = self.level;
-            self.clients.retain(|_, q| q.seated > 0 || !q.tickets.is_empty() || q.used > level);
+            self.clients.retain(|_, q| q.seated > 0 || !q.flows.is_empty() || q.used > level);
         }
         self.next()
     }
@@ -105,10 +140,10 @@ impl<T> Fair<T> {
         let (used, client) = self.waiting.pop_first()?;
         self.level = self.level.max(used);
         let queue = self.clients.get_mut(&client)?;
-        let ticket = queue.tickets.pop_front()?;
+        let ticket = queue.pop()?;
         queue.seated += 1;
-        queue.used = used + ADVANCE;
-        if !queue.tickets.is_empty() {
+        queue.charge(ADVANCE, self.level);
+        if !queue.flows.is_empty() {
             self.waiting.insert((queue.used, client.clone()));
         }
         self.free -= 1;
@@ -118,8 +153,11 @@ impl<T> Fair<T> {
     /// Takes back the tickets of `client` that `gone` says nobody waits with any more.
     pub fn withdraw(&mut self, client: &Client, gone: impl Fn(&T) -> bool) {
         let Some(queue) = self.clients.get_mut(client) else { return };
-        queue.tickets.retain(|ticket| !gone(ticket));
-        if queue.tickets.is_empty() {
+        for (_, tickets) in &mut queue.flows {
+            tickets.retain(|ticket| !gone(ticket));
+        }
+        queue.flows.retain(|(_, tickets)| !tickets.is_empty());
+        if queue.flows.is_empty() {
             self.waiting.remove(&(queue.used, client.clone()));
         }
     }
@@ -127,7 +165,7 @@ impl<T> Fair<T> {
     /// How many requests wait.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.waiting.iter().filter_map(|(_, client)| self.clients.get(client)).map(|q| q.tickets.len()).sum()
+        self.waiting.iter().filter_map(|(_, client)| self.clients.get(client)).map(Queue::len).sum()
     }
 }
 
@@ -156,10 +194,10 @@ impl Gate {
         self.fair.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a seat. `None` when the client's queue is full, or the wait would take longer than `most`.
-    pub async fn enter(&self, client: &Client, most: Duration) -> Option<Seat> {
+    /// Waits for a seat. `None` when the queue is full, or the wait takes longer than `most`.
+    pub async fn enter(&self, client: &Client, flow: &Flow, most: Duration) -> Option<Seat> {
         let mut turn = None;
-        let verdict = self.fair().arrive(client, || {
+        let verdict = self.fair().arrive(client, flow, || {
             let (sender, receiver) = oneshot::channel();
             turn = Some(receiver);
             sender

@@ -187,7 +187,9 @@ async fn run(
         Err(status) => return reply::status(&status),
     };
     let client = context.user.name.as_str().into();
-    let Some(_seat) = server.gate.enter(&client, limit / 4).await else {
+    let namespace = asked.info.target.as_ref().map_or("", |t| t.namespace.as_str());
+    let flow = format!("{} {namespace}", asked.user_agent).into();
+    let Some(_seat) = server.gate.enter(&client, &flow, limit / 4).await else {
         server.metrics.turned_away.fetch_add(1, Ordering::Relaxed);
         let status = Status::too_many_requests("Too many requests, please try again later.", 1);
         return reply::status(&status);
