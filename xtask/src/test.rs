@@ -9,17 +9,19 @@ use anyhow::{Result, bail};
 use crate::cargo::{self, cargo};
 
 /// Debian packages of the peers and tools that the end-to-end tests run against.
-const PEERS: [&str; 14] = [
+const PEERS: [&str; 16] = [
     "busybox-static",
     "containerd",
     "containernetworking-plugins",
     "crun",
     "curl",
     "docker-registry",
+    "etcd-server",
     "iproute2",
     "kmod",
     "nftables",
     "procps",
+    "python3-pip",
     "qemu-system-x86",
     "runc",
     "skopeo",
@@ -58,16 +60,21 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
             cargo::run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
         }),
         lane("unit", || {
-            let others = ["--exclude", "lab", "--exclude", "node-tests"];
+            let others = ["--exclude", "lab", "--exclude", "node-tests", "--exclude", "control-tests"];
             cargo::run(cargo(&["test", "--workspace", "--no-fail-fast"]).args(others))
         }),
     ]);
     if root {
+        lanes.push(lane("control", || {
+            let tests = ["test", "-p", "control-tests", "--no-fail-fast"];
+            cargo::run(cargo(&tests).args(["--", "--test-threads", "4"]))
+        }));
         lanes.push(lane("node", || {
             let tests = ["test", "-p", "lab", "-p", "node-tests", "--no-fail-fast"];
             cargo::run(cargo(&tests).args(["--", "--test-threads", "4"]))
         }));
     } else if !quick {
+        lanes.push(not_checked("control", "needs root: run it again as root"));
         lanes.push(not_checked("node", "needs root: run it again as root"));
     }
     summary(&lanes)

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use store::{Config, Place, Store};
 use suite::{
-    etcd::{Server, installed},
+    etcd::Server,
     random::histories,
 };
 use tokio::runtime::Runtime;
@@ -41,9 +41,6 @@ async fn a_directory_keeps_the_contract() {
 
 #[tokio::test]
 async fn etcd_keeps_the_contract() {
-    if !installed() {
-        return;
-    }
     let server = Server::start(&[]).await;
     let store = server.store().await;
     suite::contract(&store).await;
@@ -71,9 +68,6 @@ fn random_histories_in_a_directory() {
 
 #[test]
 fn random_histories_in_etcd() {
-    if !installed() {
-        return;
-    }
     let runtime = Runtime::new().expect("a runtime");
     let server = runtime.block_on(Server::start(&[]));
     let store = runtime.block_on(server.store());

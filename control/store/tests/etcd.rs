@@ -10,7 +10,7 @@ use proto_etcd::{
 };
 use store::{CommitError, Config, Etcd, Op, Place, Range, Store, Tls, Txn, Write};
 use suite::{
-    etcd::{Line, Server, installed, open},
+    etcd::{Line, Server, open},
     put,
 };
 
@@ -23,9 +23,6 @@ async fn delete(store: &Store, key: &str) -> i64 {
 
 #[tokio::test]
 async fn several_stores_share_one_etcd() {
-    if !installed() {
-        return;
-    }
     let server = Server::start(&[]).await;
     let (one, two) = (server.store().await, server.store().await);
     let mut watch = two.watch("/registry/shared/", two.revision()).expect("kept");
@@ -57,9 +54,6 @@ async fn several_stores_share_one_etcd() {
 
 #[tokio::test]
 async fn a_watch_goes_on_where_it_was_when_etcd_was_away() {
-    if !installed() {
-        return;
-    }
     let mut server = Server::start(&[]).await;
     let store = server.store().await;
     let start = put(&store, "/registry/away/a", "1").await;
@@ -81,9 +75,6 @@ async fn a_watch_goes_on_where_it_was_when_etcd_was_away() {
 
 #[tokio::test]
 async fn a_mirror_that_missed_too_much_is_filled_anew() {
-    if !installed() {
-        return;
-    }
     let server = Server::start(&[]).await;
     let line = Line::to(server.port).await;
     let (far, near) = (open(vec![line.endpoint()], None).await, server.store().await);
@@ -113,9 +104,6 @@ async fn a_mirror_that_missed_too_much_is_filled_anew() {
 
 #[tokio::test]
 async fn an_etcd_that_was_set_back_is_read_anew() {
-    if !installed() {
-        return;
-    }
     let mut server = Server::start(&[]).await;
     let store = server.store().await;
     put(&store, "/registry/back/a", "old").await;
@@ -165,9 +153,6 @@ fn copy(from: &Path, to: &Path) {
 
 #[tokio::test]
 async fn a_dead_member_is_left_for_the_next() {
-    if !installed() {
-        return;
-    }
     let server = Server::start(&[]).await;
     let line = Line::to(server.port).await;
     let dead = Line::to(1).await;
@@ -187,9 +172,6 @@ async fn a_dead_member_is_left_for_the_next() {
 
 #[tokio::test]
 async fn servers_take_turns_to_compact() {
-    if !installed() {
-        return;
-    }
     let server = Server::start(&[]).await;
     let mut config = Config::new(Place::Etcd(Etcd { endpoints: vec![server.endpoint()], tls: None }));
     let first = put(&server.store().await, "/registry/compact/a", "1").await;
@@ -212,9 +194,6 @@ async fn servers_take_turns_to_compact() {
 
 #[tokio::test]
 async fn keys_that_expire_together_share_a_lease() {
-    if !installed() {
-        return;
-    }
     let server = Server::start(&[]).await;
     let store = server.store().await;
     let hour = Duration::from_secs(3600);
@@ -234,9 +213,6 @@ async fn keys_that_expire_together_share_a_lease() {
 
 #[tokio::test]
 async fn a_cluster_may_lose_any_one_member() {
-    if !installed() {
-        return;
-    }
     let mut members = Server::cluster(3, &[]).await;
     let store = open(members.iter().map(Server::endpoint).collect(), None).await;
     let mut watch = store.watch("/registry/cluster/", store.revision()).expect("kept");
@@ -269,9 +245,6 @@ async fn a_cluster_may_lose_any_one_member() {
 
 #[tokio::test]
 async fn a_full_etcd_is_told_as_such() {
-    if !installed() {
-        return;
-    }
     let server = Server::start(&["--quota-backend-bytes", "2000000"]).await;
     let store = server.store().await;
     let big = vec![b'x'; 400_000];
@@ -292,9 +265,6 @@ async fn a_full_etcd_is_told_as_such() {
 
 #[tokio::test]
 async fn tls_needs_the_right_authority_and_a_certificate() {
-    if !installed() {
-        return;
-    }
     let folder = tempfile::tempdir().expect("a directory");
     let path = |name: &str| folder.path().join(name);
     let authority = certificates(folder.path());

@@ -252,7 +252,7 @@ const ALL: &[Resource] = &[
     short(&["rs"], in_all(with(SS, kept("apps", "v1", "ReplicaSet", "replicasets", "replicaset")))),
     short(&["sts"], in_all(with(SS, kept("apps", "v1", "StatefulSet", "statefulsets", "statefulset")))),
 
-    kept("events.k8s.io", "v1", "Event", "events", "event"),
+    short(&["ev"], kept("events.k8s.io", "v1", "Event", "events", "event")),
 
     answered(cluster(kept(AUTHENTICATION, "v1", "SelfSubjectReview", "selfsubjectreviews", "selfsubjectreview"))),
     answered(cluster(kept(AUTHENTICATION, "v1", "TokenReview", "tokenreviews", "tokenreview"))),

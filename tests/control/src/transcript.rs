@@ -2,7 +2,7 @@
 //! upstream API server (`cargo run -p control-tests --example record`); the tests replay them on ours.
 //!
 //! ```text
-//! # a comment
+//! What it is about.
 //! $ kubectl create namespace a
 //! namespace/a created
 //! $ kubectl apply -f - <<EOF
@@ -23,7 +23,7 @@ use lab::control::feed;
 /// A command with what it prints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// The comments and empty lines before it.
+    /// What stands above the first step.
     pub above: String,
     /// What is typed.
     pub command: String,
@@ -43,13 +43,13 @@ pub fn parse(text: &str) -> Vec<Step> {
                 command: command.to_owned(),
                 output: String::new(),
             });
-        } else if line.starts_with('#') || (line.is_empty() && !above.is_empty()) {
-            above += &format!("{line}\n");
         } else if let Some(step) = steps.last_mut() {
             match line.strip_prefix("> ") {
                 Some(more) => step.command += &format!("\n{more}"),
                 None => step.output += &format!("{line}\n"),
             }
+        } else {
+            above += &format!("{line}\n");
         }
     }
     steps
@@ -169,11 +169,13 @@ mod tests {
 
     #[test]
     fn a_transcript_is_read_and_written() {
-        let text = "# one\n$ kubectl get a\nNAME AGE\na <age>\n\n# two\n$ cat <<EOF\n> x: 1\n> EOF\nx\n[1]\n";
+        let text = "# one\n$ kubectl get a\nNAME AGE\n# a <age>\n\n$ cat <<EOF\n> x: 1\n> EOF\nx\n[1]\n";
         let steps = parse(text);
         assert_eq!(steps.len(), 2);
         assert_eq!(steps[1].command, "cat <<EOF\nx: 1\nEOF");
+        assert_eq!(steps[0].output, "NAME AGE\n# a <age>\n\n");
         assert_eq!(steps[1].output, "x\n[1]\n");
+        assert_eq!(print(&steps), text);
     }
 
     #[test]

@@ -19,16 +19,6 @@ pub(crate) struct Server {
     arguments: Vec<String>,
 }
 
-/// Whether there is one to run. Without it its tests say so and pass.
-pub(crate) fn installed() -> bool {
-    let found = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
-        .any(|dir| dir.join("etcd").exists());
-    if !found {
-        eprintln!("skipped: no etcd here; `apt-get install etcd-server` brings it");
-    }
-    found
-}
-
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("bound").port()
