@@ -12,7 +12,7 @@ mod replication_controller;
 mod secret;
 pub mod service;
 mod service_account;
-mod volume;
+pub(crate) mod volume;
 
 #[cfg(test)]
 mod tests;

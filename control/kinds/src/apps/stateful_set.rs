@@ -1,7 +1,7 @@
 //! `StatefulSet`: pods with lasting names and volumes of their own.
 
 use jiff::Timestamp;
-use proto_kube::field::Errors;
+use proto_kube::field::{Errors, Path};
 use proto_kube::{name, object};
 use serde_json::{Value, json};
 
@@ -9,6 +9,7 @@ use super::rolling;
 use super::workload::{self, number};
 use crate::check::{self, Field};
 use crate::column::{self, AGE, Column, NAME, text, wide};
+use crate::core::claim;
 use crate::{Kind, meta, pod};
 
 /// What an update may change.
@@ -70,9 +71,7 @@ impl Kind for StatefulSet {
             let spec = object.at("spec");
             rules(&spec, true);
             spec.at("serviceName").shaped(name::label);
-            spec.at("volumeClaimTemplates")
-                .items()
-                .for_each(|claim| crate::core::claim::spec(&claim.at("spec")));
+            spec.at("volumeClaimTemplates").items().for_each(|claim| claim::spec(&claim.at("spec")));
         })
     }
 
@@ -105,6 +104,12 @@ impl Kind for StatefulSet {
 
     fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
         let mut warnings = workload::template_warnings(new, old, &["spec", "template"]);
+        let claims = Path::new("spec.volumeClaimTemplates");
+        for (at, claim) in object::items(new, &["spec", "volumeClaimTemplates"]).enumerate() {
+            // Upstream shows the path of an update differently.
+            let path = if old.is_some() { claims.index(at).child("Spec") } else { claims.index(at) };
+            warnings.extend(claim::spec_warnings(&claim["spec"], &path));
+        }
         if number(new, &["spec", "revisionHistoryLimit"]) < 0 {
             warnings.push("spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended".to_owned());
         }

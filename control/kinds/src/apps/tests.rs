@@ -323,6 +323,15 @@ fn warnings() {
     let found = kind("deployments").warnings(&object, None);
     assert!(found[0].starts_with("metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: [a lowercase RFC 1123 label"), "{found:?}");
     assert_eq!(kind("deployments").warnings(&object, Some(&object)), Vec::<String>::new());
+    let claim = json!({"metadata": {"name": "a"}, "spec": {"resources": {"requests": {"storage": "500m"}}}});
+    let set = workload("statefulsets", json!({"revisionHistoryLimit": -1, "volumeClaimTemplates": [claim]}));
+    assert_eq!(
+        kind("statefulsets").warnings(&set, None),
+        [
+            "spec.volumeClaimTemplates[0].resources.requests[storage]: fractional byte value \"500m\" is invalid, must be an integer",
+            "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended",
+        ]
+    );
 }
 
 #[test]

@@ -148,16 +148,7 @@ impl Kind for PersistentVolumeClaim {
 
     fn warnings(&self, claim: &Value, _old: Option<&Value>) -> Vec<String> {
         let mut found = volume::old_annotations(claim);
-        for list in ["requests", "limits"] {
-            let Some(storage) = object::at(claim, &["spec", "resources", list, "storage"]) else { continue };
-            let storage = Quantity::of(storage);
-            if storage.amount.millis() % 1000 != 0 {
-                let text = storage.to_string();
-                found.push(format!(
-                    "spec.resources.{list}[storage]: fractional byte value {text:?} is invalid, must be an integer"
-                ));
-            }
-        }
+        found.extend(spec_warnings(&claim["spec"], &Path::new("spec")));
         found
     }
 
@@ -186,6 +177,20 @@ impl Kind for PersistentVolumeClaim {
             volume::or_unset(spec("volumeMode")),
         ]
     }
+}
+
+/// What to say of the spec of a claim at a path.
+pub(crate) fn spec_warnings(spec: &Value, path: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for list in ["requests", "limits"] {
+        let Some(storage) = object::at(spec, &["resources", list, "storage"]) else { continue };
+        let storage = Quantity::of(storage);
+        if storage.amount.millis() % 1000 != 0 {
+            let (at, text) = (path.child("resources").child(list).key("storage"), storage.to_string());
+            found.push(format!("{at}: fractional byte value {text:?} is invalid, must be an integer"));
+        }
+    }
+    found
 }
 
 /// Keeps the two ways to name a claim's source in step.

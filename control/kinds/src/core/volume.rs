@@ -254,7 +254,8 @@ fn sources(spec: &Field<'_>, bound: bool) {
     }
 }
 
-fn csi(source: &Field<'_>) {
+/// Rule: the `csi` source of a persistent volume.
+pub(crate) fn csi(source: &Field<'_>) {
     volume::driver(&source.at("driver"));
     source.at("volumeHandle").needs("");
     for key in [

@@ -308,7 +308,9 @@ pub(crate) fn default_pod_level(spec: &mut Value) {
         for (name, limit) in limits.iter().filter(|(name, _)| supported(name)) {
             requests.entry(name.clone()).or_insert_with(|| limit.clone());
         }
-        spec["resources"]["requests"] = Value::Object(requests);
+        if !requests.is_empty() {
+            spec["resources"]["requests"] = Value::Object(requests);
+        }
     } else if requests.keys().any(|name| supported(name)) {
         for (name, sum) in total(spec, "limits") {
             let everyone = object::items(spec, &["containers"])

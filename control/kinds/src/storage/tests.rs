@@ -158,6 +158,30 @@ fn attachments() {
             "spec.source: Required value: must specify exactly one of inlineVolumeSpec and persistentVolumeName"
         ]
     );
+    let csi = json!({"driver": "d.example", "volumeHandle": "1"});
+    assert_eq!(
+        faults(
+            "volumeattachments",
+            of(json!({"inlineVolumeSpec": {"accessModes": ["ReadWriteOnce"], "csi": csi}}))
+        ),
+        Vec::<String>::new()
+    );
+    let inline = json!({"capacity": {"storage": "1Gi"}, "persistentVolumeReclaimPolicy": "Delete", "volumeMode": "Block"});
+    let at = "spec.source.inlineVolumeSpec";
+    assert_eq!(
+        faults("volumeattachments", of(json!({"inlineVolumeSpec": inline}))),
+        [
+            format!("{at}.capacity: Forbidden: may not be specified in the context of inline volumes"),
+            format!("{at}.csi: Required value: has to be specified in the context of inline volumes"),
+            format!("{at}.accessModes: Required value"),
+            format!(
+                "{at}.persistentVolumeReclaimPolicy: Forbidden: may only be Retain in the context of inline volumes"
+            ),
+            format!(
+                "{at}.volumeMode: Forbidden: may not specify volumeMode other than Filesystem in the context of inline volumes"
+            ),
+        ]
+    );
     let mut new = right.clone();
     new["spec"]["nodeName"] = "m".into();
     let found = texts(kind("volumeattachments").validate_update(&new, &right));

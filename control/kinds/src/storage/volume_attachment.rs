@@ -9,6 +9,7 @@ use crate::Kind;
 use crate::apps::workload;
 use crate::check::{self, Field};
 use crate::column::{AGE, Column, NAME, boolean, text};
+use crate::core::{claim, volume};
 use crate::pod::volume::driver;
 
 const METADATA_BYTES: usize = 256 << 10;
@@ -82,9 +83,41 @@ fn spec(spec: &Field<'_>) {
             volume.needs("must specify non empty persistentVolumeName");
             volume.shaped(name::subdomain);
         }
-        (true, false) => {}
+        (true, false) => inline_volume(&inline),
     }
     spec.at("nodeName").all_invalid(name::subdomain(spec.at("nodeName").text()));
+}
+
+/// Rule: the spec of a persistent volume that stands here instead of in an object of its own.
+fn inline_volume(spec: &Field<'_>) {
+    const INLINE: &str = "in the context of inline volumes";
+    for at in ["claimRef", "capacity"].map(|member| spec.at(member)) {
+        if !at.is_empty() {
+            at.forbidden(format!("may not be specified {INLINE}"));
+        }
+    }
+    let source = spec.at("csi");
+    source.needs_value(&format!("has to be specified {INLINE}"));
+    if spec.at("accessModes").needs("") {
+        claim::access_modes(&spec.at("accessModes"));
+    }
+    let policy = spec.at("persistentVolumeReclaimPolicy");
+    if !["", "Retain"].contains(&policy.text()) {
+        policy.forbidden(format!("may only be Retain {INLINE}"));
+    }
+    if let Some(affinity) = spec.member("nodeAffinity") {
+        affinity.forbidden(format!("may not be specified {INLINE}"));
+    }
+    if source.is_set() {
+        volume::csi(&source);
+    }
+    if !spec.at("storageClassName").is_empty() {
+        spec.at("storageClassName").forbidden(format!("may not be specified {INLINE}"));
+    }
+    let mode = spec.at("volumeMode");
+    if mode.is_set() && mode.text() != "Filesystem" {
+        mode.forbidden(format!("may not specify volumeMode other than Filesystem {INLINE}"));
+    }
 }
 
 fn status(status: &Field<'_>) {
