@@ -13,6 +13,7 @@ use super::index;
 fn filter(resource: &Resource, subresource: &str) -> Filter {
     match subresource {
         "" if resource.subresource("status").is_some() => Filter::except(&["status"]),
+        "status" if resource.plural == "deployments" => Filter::except(&["spec", "metadata.labels"]),
         "status" | "approval" => Filter::except(&["spec"]),
         "ephemeralcontainers" => Filter::only(&["spec.ephemeralContainers"]),
         "resize" => Filter::only(&[

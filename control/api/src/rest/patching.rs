@@ -127,15 +127,26 @@ impl Patch {
             Validation::Warn | Validation::Strict => Strictness::Warn,
         };
         let (object, problems) = decode::value(patched.clone(), body::type_of(kind)?, strictness)
-            .map_err(|why| invalid_patch(&patched, &why.to_string()))?;
+            .map_err(|why| self.invalid(&patched, &why.to_string()))?;
         if self.options.validation == Validation::Strict && self.kind != Type::Apply {
             let all: Vec<&str> = self.problems.iter().chain(&problems).map(String::as_str).collect();
             if !all.is_empty() {
-                return Err(invalid_patch(&patched, &format!("strict decoding error: {}", all.join(", "))));
+                let why = format!("strict decoding error: {}", all.join(", "));
+                return Err(self.invalid(&patched, &why));
             }
         }
         call.warn(problems);
         Ok(object)
+    }
+
+    /// 422 for what came of the patch.
+    fn invalid(&self, patched: &Value, why: &str) -> Status {
+        let shown = match self.kind {
+            Type::Strategic => go(&self.value),
+            Type::Json | Type::Merge | Type::Apply => patched.to_string(),
+        };
+        let error = field::Error::invalid(&Path::new("patch"), shown, why);
+        Status::invalid(&Gvk::new("", ""), "", &[error])
     }
 
     /// What the patch makes of an object as it is stored.
@@ -179,9 +190,19 @@ impl Patch {
     }
 }
 
-fn invalid_patch(patched: &Value, why: &str) -> Status {
-    let error = field::Error::invalid(&Path::new("patch"), patched.to_string(), why);
-    Status::invalid(&Gvk::new("", ""), "", &[error])
+/// A value as Go prints it, which is how upstream shows a strategic merge patch.
+fn go(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => format!("[{}]", items.iter().map(go).collect::<Vec<_>>().join(" ")),
+        Value::Object(members) => {
+            let members: Vec<String> =
+                members.iter().map(|(key, value)| format!("{key}:{}", go(value))).collect();
+            format!("map[{}]", members.join(" "))
+        }
+        other => other.to_string(),
+    }
 }
 
 /// What the operations of a JSON patch have that none should.

@@ -16,6 +16,8 @@ use crate::reviews;
 
 const PDB: GroupResource<'static> = GroupResource { group: "policy", resource: "poddisruptionbudgets" };
 
+const NODES: GroupResource<'static> = GroupResource { group: "", resource: "nodes" };
+
 /// The body of an action, after mutating admission.
 async fn action(call: &Call<'_>, body: Body, kind: &Gvk, subresource: &str) -> Result<(Write, Value)> {
     let bytes = body::read(call, body).await?;
@@ -75,8 +77,8 @@ pub(crate) async fn token(call: &Call<'_>, body: Body) -> Result<Response> {
 pub(crate) fn stream(call: &Call<'_>) -> Result<Response> {
     let name = call.path_name();
     let missing = || Status::not_found(call.group_resource(), name);
-    let object =
-        Objects(&call.server.store).get(call.group_resource(), call.namespace, name).ok_or_else(missing)?;
+    let view = Objects(&call.server.store);
+    let object = view.get(call.group_resource(), call.namespace, name).ok_or_else(missing)?;
     let (pod, subresource) = (call.resource.plural == "pods", call.subresource());
     match object::text(&object, &["spec", "nodeName"]) {
         "" if pod && subresource == "log" => {
@@ -85,6 +87,9 @@ pub(crate) fn stream(call: &Call<'_>) -> Result<Response> {
             Ok(response)
         }
         "" if pod => Err(Status::bad_request(format!("pod {name} does not have a host assigned"))),
+        node if pod && view.get(NODES, "", node).is_none() => {
+            Err(Status::not_found(call.group_resource(), node))
+        }
         _ => {
             let resource = call.group_resource();
             Err(Status::unavailable(format!("{resource}/{subresource}: no node's agent can be reached yet")))
@@ -95,15 +100,14 @@ pub(crate) fn stream(call: &Call<'_>) -> Result<Response> {
 /// Answers the binding of a pod to a node.
 ///
 /// # Errors
-/// 404 without such a pod, 409 when it has a node or is being deleted, 422 for a bad target.
+/// 404 without such a pod, 409 when it has a node or is being deleted, 500 for a bad target as upstream has it.
 pub(crate) async fn bind(call: &Call<'_>, body: Body) -> Result<Response> {
     call.renderer()?;
     let (options, binding) = action(call, body, &Gvk::new("v1", "Binding"), "binding").await?;
     let name = call.path_name();
     let found = object::name(&binding);
     if !found.is_empty() && found != name {
-        let why = format!("name in URL does not match name in Binding object: {name} != {found}");
-        return Err(Status::bad_request(why));
+        return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }
     assign(call, name, &binding, &options).await?;
     call.answer(201, &Status::success(201).to_json())
@@ -111,8 +115,14 @@ pub(crate) async fn bind(call: &Call<'_>, body: Body) -> Result<Response> {
 
 async fn assign(call: &Call<'_>, name: &str, binding: &Value, options: &Write) -> Result<()> {
     let errors = binding::validate(binding);
-    if !errors.is_empty() {
-        return Err(Status::invalid(&Gvk::new("v1", "Binding"), name, &errors));
+    match errors.as_slice() {
+        [] => {}
+        // Upstream has no better code for it.
+        [error] => return Err(Status::unknown(error.to_string())),
+        many => {
+            let texts: Vec<String> = many.iter().map(ToString::to_string).collect();
+            return Err(Status::unknown(format!("[{}]", texts.join(", "))));
+        }
     }
     let change = |pod: &mut Value| {
         let resource = GroupResource { group: "", resource: "pods/binding" };
@@ -131,8 +141,7 @@ pub(crate) async fn evict(call: &Call<'_>, body: Body) -> Result<Response> {
     let name = call.path_name();
     let found = object::name(&wanted);
     if found != name {
-        let why = format!("name in URL does not match name in Eviction object: {name} != {found}");
-        return Err(Status::bad_request(why));
+        return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }
     let wishes = object::at(&wanted, &["deleteOptions"]).cloned().unwrap_or_else(|| json!({}));
     let options = Delete::of(wishes)?;

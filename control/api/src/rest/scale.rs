@@ -17,7 +17,7 @@ use crate::reply::{Body, Response};
 
 /// The columns of a scale in a table.
 pub(crate) const COLUMNS: &[Column] = &[
-    column::NAME,
+    column::text("Name", "The name of the scaled object."),
     column::integer("Desired", "How many replicas are wished for."),
     column::integer("Available", "How many replicas there are."),
     column::AGE,
@@ -93,6 +93,11 @@ async fn change(
         let mut scale = of(call, live)?;
         object::metadata(&mut scale).insert("managedFields".to_owned(), replicas.to_scale(&owners(live)));
         let scale = make(&scale)?;
+        let found = object::name(&scale);
+        if !found.is_empty() && found != name {
+            let why = format!("the name of the object ({found}) does not match the name on the URL ({name})");
+            return Err(Status::bad_request(why));
+        }
         let errors = kinds::scale::validate(&scale);
         if !errors.is_empty() {
             return Err(Status::invalid(&kind(), object::name(&scale), &errors));

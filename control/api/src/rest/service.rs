@@ -123,7 +123,7 @@ fn take(call: &Call<'_>, service: &Value, before: &Held, now: &Held) -> Vec<stor
                     "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
                 },
             },
-            "spec": {"parentRef": {"group": "", "resource": "services", "namespace": namespace, "name": name}},
+            "spec": {"parentRef": {"resource": "services", "namespace": namespace, "name": name}},
         });
         store::Write::create(address_key(*address), stored::encode(&object))
     });

@@ -266,7 +266,8 @@ async fn a_pod_ends_gracefully() {
         again.message(),
         "Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"n1\""
     );
-    client.get(&format!("{uri}/log")).await.is(503);
+    let log = client.get(&format!("{uri}/log")).await.is(404);
+    assert_eq!(log.message(), "pods \"n1\" not found");
     let waits = client.delete(&uri, "").await.is(200);
     assert_eq!(waits.text("/metadata/deletionGracePeriodSeconds"), "30");
     client.delete(&format!("{uri}?gracePeriodSeconds=0"), "").await.is(200);
