@@ -57,10 +57,6 @@ pub fn bind(pod: &mut Value, binding: &Value, now: Timestamp) -> Result<(), Stri
     for (key, value) in labels {
         pod["metadata"]["labels"][key] = value.into();
     }
-    let generation = object::at(pod, &["metadata", "generation"]).and_then(Value::as_i64);
-    if let Some(generation) = generation {
-        pod["metadata"]["generation"] = (generation + 1).into();
-    }
     set_condition(
         pod,
         json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": meta::time(now)}),
