@@ -25,6 +25,8 @@ pub use backup::{Backup, JUMP, restore, verify};
 pub use config::{Config, Etcd, Place, Tls};
 pub use entry::{Entry, Event, Index};
 pub use log::Damage;
+#[doc(hidden)]
+pub use log::fuzz;
 pub use state::{Compacted, History, Page, Pending, Range, State};
 pub use txn::{CommitError, Expect, Op, Txn, Write};
 pub use watch::{Batch, Watch};

@@ -93,6 +93,10 @@ fn fits(licence: &str) -> bool {
 /// Versions that stand in a member's manifest instead of the root's.
 pub(super) fn manifest(path: &str, text: &str) -> Vec<Finding> {
     let mut found = Vec::new();
+    if text.contains("\n[workspace]\n") {
+        // A root of its own.
+        return found;
+    }
     let mut section = "";
     for (at, line) in text.lines().enumerate() {
         let line = line.trim();

@@ -166,6 +166,13 @@ impl Encoder {
     }
 }
 
+/// Gives the frame that `bytes` begin with, and that must be there in its full length, the checksum that it needs.
+pub(super) fn seal(bytes: &mut [u8], store: u64) {
+    let length = FRAME + u32::from_le_bytes(array(&bytes[4..])) as usize;
+    let crc = checksum(store, &bytes[..length]);
+    bytes[8..12].copy_from_slice(&crc.to_le_bytes());
+}
+
 /// The checksum of a frame whose header is followed by its records.
 fn checksum(store: u64, frame: &[u8]) -> u32 {
     let mut hasher = Hasher::new();

@@ -8,6 +8,8 @@
 
 mod codec;
 pub(crate) mod disk;
+#[doc(hidden)]
+pub mod fuzz;
 mod recover;
 pub(crate) mod snapshot;
 #[cfg(test)]
