@@ -134,3 +134,38 @@ async fn tables_name_their_columns_once() {
     assert!(events[1]["object"]["columnDefinitions"].is_null());
     assert_eq!(events[1]["object"]["rows"][0]["cells"][0], "b");
 }
+
+#[tokio::test]
+async fn one_that_falls_behind_is_told() {
+    let client = with_one().await;
+    let mut events = client.watch(&format!("{CMS}?watch=true")).await;
+    for tier in ["2", "3"] {
+        label(&client, "a", tier).await;
+    }
+    assert_eq!(events.line().await, "ADDED a");
+    label(&client, "a", "4").await;
+    client.server.store.compact(client.server.store.revision());
+    let mut last = events.next().await.expect("an event");
+    while last["type"] == "MODIFIED" {
+        last = events.next().await.expect("an event");
+    }
+    assert_eq!((&last["type"], &last["object"]["reason"]), (&json!("ERROR"), &json!("Expired")));
+    assert!(events.next().await.is_none());
+}
+
+#[tokio::test]
+async fn many_share_what_is_written_once() {
+    let client = with_one().await;
+    let mut all = Vec::new();
+    for _ in 0..200 {
+        all.push(
+            client
+                .watch(&format!("{CMS}?watch=true&resourceVersion={}", client.server.store.revision()))
+                .await,
+        );
+    }
+    make(&client, "b", "1").await;
+    for events in &mut all {
+        assert_eq!(events.line().await, "ADDED b");
+    }
+}

@@ -407,3 +407,76 @@ async fn nobody_gives_what_he_does_not_have() {
     );
     client.post(roles, &role).await.is(201);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn patches_at_once_all_count() {
+    let client = Client::new().await;
+    client.post(CMS, &json!({"metadata": {"name": "c"}})).await.is(201);
+    let patch = |at: u32| {
+        let client = &client;
+        async move {
+            let patch = json!({"data": {format!("k{at}"): "v"}}).to_string();
+            client.patch(&format!("{CMS}/c"), "merge", &patch).await.is(200);
+        }
+    };
+    futures_util::future::join_all((0..32).map(patch)).await;
+    let data = client.get(&format!("{CMS}/c")).await.json()["data"].clone();
+    assert_eq!(data.as_object().map(serde_json::Map::len), Some(32));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_at_once_share_no_number() {
+    let client = Client::new().await;
+    let make = |at: u32| {
+        let client = &client;
+        async move {
+            let spec = json!({"type": "NodePort", "ports": [{"port": 80}]});
+            let service = json!({"metadata": {"name": format!("s{at}")}, "spec": spec});
+            let made = client.post(&format!("{NS}/services"), &service).await.is(201);
+            (made.text("/spec/clusterIP"), made.text("/spec/ports/0/nodePort"))
+        }
+    };
+    let made = futures_util::future::join_all((0..24).map(make)).await;
+    let addresses: std::collections::BTreeSet<_> = made.iter().map(|(address, _)| address).collect();
+    let ports: std::collections::BTreeSet<_> = made.iter().map(|(_, port)| port).collect();
+    assert_eq!((addresses.len(), ports.len()), (24, 24));
+}
+
+#[tokio::test]
+async fn the_request_itself_is_wrong() {
+    let client = Client::new().await;
+    client.post(CMS, &json!({"metadata": {"name": "c"}})).await.is(201);
+    for (method, uri, code, message) in [
+        (
+            "POST",
+            "/api/v1/configmaps",
+            405,
+            "the server does not allow this method on the requested resource",
+        ),
+        ("PUT", CMS, 405, "the server does not allow this method on the requested resource"),
+        ("GET", "/api/v1/namespaces/default/nodes", 404, "the server could not find the requested resource"),
+        (
+            "GET",
+            "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+            405,
+            "the server does not allow this method on the requested resource",
+        ),
+        (
+            "DELETE",
+            "/apis/apps/v1/namespaces/default/deployments/d/status",
+            405,
+            "the server does not allow this method on the requested resource",
+        ),
+    ] {
+        let refused = client.ask(method, uri, &[], r#"{"metadata":{"name":"x"}}"#).await.is(code);
+        assert_eq!(refused.message(), message, "{method} {uri}");
+    }
+    let list = [("accept", "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io")];
+    let refused = client.ask("GET", CMS, &list, "").await.is(406);
+    assert_eq!(
+        refused.message(),
+        "you requested PartialObjectMetadata, but the requested object is a list (*core.ConfigMapList)"
+    );
+    let options = r#"{"kind":"DeleteOptions","apiVersion":"apps/v1","propagationPolicy":"Background"}"#;
+    client.delete(&format!("{CMS}/c"), options).await.is(200);
+}
