@@ -90,7 +90,7 @@ fn aggregated(groups: impl IntoIterator<Item = (&'static str, Vec<&'static Resou
 fn discovered(resource: &Resource) -> Value {
     let mut value = json!({
         "resource": resource.plural,
-        "responseKind": {"group": resource.group, "version": resource.version, "kind": resource.kind},
+        "responseKind": of_its_own(resource.kind),
         "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": resource.singular,
         "verbs": resource.verbs(),
@@ -103,13 +103,23 @@ fn discovered(resource: &Resource) -> Value {
     }
     if !resource.subresources.is_empty() {
         let of = |sub: &Subresource| {
-            let (group, version, kind) = body(resource, sub);
-            json!({"subresource": sub.name, "verbs": sub.verbs,
-                "responseKind": {"group": group, "version": version, "kind": kind}})
+            let kind = match sub.body {
+                ("", "", "") => of_its_own(resource.kind),
+                (group, version, kind) if (group, version) == (resource.group, resource.version) => {
+                    of_its_own(kind)
+                }
+                (group, version, kind) => json!({"group": group, "version": version, "kind": kind}),
+            };
+            json!({"subresource": sub.name, "verbs": sub.verbs, "responseKind": kind})
         };
         value["subresources"] = resource.subresources.iter().map(of).collect();
     }
     value
+}
+
+/// A kind of the group and version in which it is told of: upstream leaves those out.
+fn of_its_own(kind: &str) -> Value {
+    json!({"group": "", "version": "", "kind": kind})
 }
 
 fn body(resource: &Resource, sub: &Subresource) -> (&'static str, &'static str, &'static str) {
@@ -158,9 +168,13 @@ pub fn resource_list(group: &str, version: &str) -> Option<Value> {
         resource::all().iter().filter(|r| r.group == group && r.version == version).collect();
     let first = members.first()?;
     let resources: Vec<Value> = members.iter().flat_map(|r| listed(r)).collect();
-    Some(json!({
-        "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": first.api_version(), "resources": resources,
-    }))
+    let mut list =
+        json!({"kind": "APIResourceList", "groupVersion": first.api_version(), "resources": resources});
+    // That of the core group never had one.
+    if !group.is_empty() {
+        list["apiVersion"] = "v1".into();
+    }
+    Some(list)
 }
 
 fn listed(resource: &Resource) -> Vec<Value> {

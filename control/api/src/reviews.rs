@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::audit::user_info;
 use crate::authn::token;
+use crate::info::Target;
 use crate::random;
 use crate::server::{Context, Server};
 
@@ -28,41 +29,56 @@ pub async fn answer(
     let namespace = ctx.info.target.as_ref().map(|t| t.namespace.as_str()).unwrap_or_default();
     object["status"] = match resource.kind {
         "SelfSubjectReview" => json!({"userInfo": user_info(&ctx.user)}),
-        "TokenReview" => token_review(server, ctx, resource, &object)?,
-        "SelfSubjectRulesReview" => rules(server, ctx, &object)?,
-        "SelfSubjectAccessReview" => access(server, resource, &object, &ctx.user)?,
-        "SubjectAccessReview" => access(server, resource, &object, &subject(resource, &object)?)?,
+        "TokenReview" => token_review(server, ctx, &object)?,
+        "SelfSubjectRulesReview" => {
+            let status = rules(server, ctx, &object)?;
+            // Upstream does not say again what was asked.
+            object["spec"] = json!({});
+            status
+        }
+        "SelfSubjectAccessReview" => access(server, &object, &ctx.user)?,
+        "SubjectAccessReview" => access(server, &object, &subject(&object)?)?,
         "LocalSubjectAccessReview" => {
-            let asked = object::text(&object, &["spec", "resourceAttributes", "namespace"]);
-            if asked != namespace {
-                let path = field::Path::new("spec.resourceAttributes.namespace");
-                let why = format!("must match metadata.namespace: {namespace}");
-                return Err(invalid(resource, &object, &[field::Error::invalid(&path, asked, why)]));
-            }
-            access(server, resource, &object, &subject(resource, &object)?)?
+            local(&object, namespace)?;
+            access(server, &object, &subject(&object)?)?
         }
         _ => return Err(Status::method_not_allowed(resource.group_resource(), "create")),
     };
     Ok(object)
 }
 
-fn invalid(resource: &Resource, object: &Value, errors: &[field::Error]) -> Status {
-    Status::invalid(&resource.gvk(), object::name(object), errors)
+/// The refusal of a review; upstream names no kind in it.
+fn invalid(error: field::Error) -> Status {
+    Status::invalid(&Gvk::new("authorization.k8s.io/v1", ""), "", &[error])
 }
 
-fn token_review(
-    server: &Server,
-    ctx: &Context,
-    resource: &Resource,
-    object: &Value,
-) -> Result<Value, Status> {
+/// Attributes of a path, as upstream prints them.
+fn printed(of_path: &Value) -> Value {
+    json!({"Path": object::text(of_path, &["path"]), "Verb": object::text(of_path, &["verb"])})
+}
+
+/// Whether a review asks about its own namespace, and about nothing outside.
+fn local(object: &Value, namespace: &str) -> Result<(), Status> {
+    if let Some(of_path) = object::at(object, &["spec", "nonResourceAttributes"]) {
+        let path = field::Path::new("spec.nonResourceAttributes");
+        return Err(invalid(field::Error::invalid(
+            &path,
+            printed(of_path),
+            "disallowed on this kind of request",
+        )));
+    }
+    let asked = object::text(object, &["spec", "resourceAttributes", "namespace"]);
+    if asked != namespace {
+        let path = field::Path::new("spec.resourceAttributes.namespace");
+        return Err(invalid(field::Error::invalid(&path, asked, "must match metadata.namespace")));
+    }
+    Ok(())
+}
+
+fn token_review(server: &Server, ctx: &Context, object: &Value) -> Result<Value, Status> {
     let shown = object::text(object, &["spec", "token"]);
     if shown.is_empty() {
-        let path = field::Path::new("spec.token");
-        return Err(Status::bad_request(format!(
-            "token is required for {} in authentication: {path}",
-            resource.kind
-        )));
+        return Err(Status::bad_request("token is required for TokenReview in authentication"));
     }
     let mut audiences: Vec<&str> =
         object::items(object, &["spec", "audiences"]).filter_map(Value::as_str).collect();
@@ -72,23 +88,19 @@ fn token_review(
     }
     Ok(match token::authenticate(server, shown, &audiences, ctx.now) {
         Ok((user, meant)) => json!({"authenticated": true, "user": user_info(&user), "audiences": meant}),
-        Err(error) => json!({"authenticated": false, "user": {}, "error": error}),
+        Err(error) => json!({"user": {}, "error": error}),
     })
 }
 
 /// The user of a `SubjectAccessReview`.
-fn subject(resource: &Resource, object: &Value) -> Result<User, Status> {
+fn subject(object: &Value) -> Result<User, Status> {
     let text = |key: &str| object::text(object, &["spec", key]).to_owned();
     let (name, uid) = (text("user"), text("uid"));
     let groups: Vec<String> =
         object::items(object, &["spec", "groups"]).filter_map(Value::as_str).map(str::to_owned).collect();
     if name.is_empty() && groups.is_empty() {
         let why = "at least one of user or group must be specified";
-        return Err(invalid(
-            resource,
-            object,
-            &[field::Error::invalid(&field::Path::new("spec.user"), "", why)],
-        ));
+        return Err(invalid(field::Error::invalid(&field::Path::new("spec.user"), "", why)));
     }
     let extra = object::at(object, &["spec", "extra"]).cloned().unwrap_or_default();
     let extra: BTreeMap<String, Vec<String>> = serde_json::from_value(extra).unwrap_or_default();
@@ -96,10 +108,12 @@ fn subject(resource: &Resource, object: &Value) -> Result<User, Status> {
     Ok(User { name, uid, groups, extra })
 }
 
-fn access(server: &Server, resource: &Resource, object: &Value, user: &User) -> Result<Value, Status> {
+fn access(server: &Server, object: &Value, user: &User) -> Result<Value, Status> {
     let of_resource = object::at(object, &["spec", "resourceAttributes"]);
     let of_path = object::at(object, &["spec", "nonResourceAttributes"]);
-    let fields = of_resource.and_then(field_selector);
+    let fields = of_resource.map_or(Ok(None), field_selector)?;
+    let unread = matches!(fields, Some(Err(())));
+    let fields = fields.and_then(Result::ok);
     let asked = match (of_resource, of_path) {
         (Some(of), None) => {
             let text = |key: &str| object::text(of, &[key]);
@@ -120,19 +134,15 @@ fn access(server: &Server, resource: &Resource, object: &Value, user: &User) -> 
             path: Some(object::text(of, &["path"])),
             ..Attributes::default()
         },
-        (both, _) => {
-            let (name, why) = match both {
-                Some(_) => (
-                    "spec.nonResourceAttributes",
-                    "cannot be specified in combination with resourceAttributes",
-                ),
-                None => (
-                    "spec.resourceAttributes",
-                    "exactly one of nonResourceAttributes or resourceAttributes must be specified",
-                ),
-            };
-            let error = field::Error::invalid(&field::Path::new(name), Value::Null, why);
-            return Err(invalid(resource, object, &[error]));
+        (Some(_), Some(of)) => {
+            let path = field::Path::new("spec.nonResourceAttributes");
+            let why = "cannot be specified in combination with resourceAttributes";
+            return Err(invalid(field::Error::invalid(&path, printed(of), why)));
+        }
+        (None, None) => {
+            let path = field::Path::new("spec.resourceAttributes");
+            let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+            return Err(invalid(field::Error::invalid(&path, Value::Null, why)));
         }
     };
     let decision = server.authority.decide(&server.store, user, &asked);
@@ -143,26 +153,41 @@ fn access(server: &Server, resource: &Resource, object: &Value, user: &User) -> 
     if matches!(decision, Decision::Deny(_)) {
         status["denied"] = true.into();
     }
+    if unread {
+        status["evaluationError"] = "spec.resourceAttributes.fieldSelector ignored due to parse error".into();
+    }
     Ok(status)
 }
 
-/// The field selector of a review, given as text or in parts.
-fn field_selector(attributes: &Value) -> Option<Fields> {
-    let selector = object::at(attributes, &["fieldSelector"])?;
+/// The field selector of a review, given as text or in parts; `Err` within when it cannot be read.
+fn field_selector(attributes: &Value) -> Result<Option<Result<Fields, ()>>, Status> {
+    for (name, path) in
+        [("fieldSelector", "fieldSelector.rawSelector"), ("labelSelector", "labelSelector.rawSelector")]
+    {
+        let raw = object::text(attributes, &[name, "rawSelector"]);
+        if !raw.is_empty() && object::items(attributes, &[name, "requirements"]).next().is_some() {
+            let path = field::Path::new("spec.resourceAttributes").child(path);
+            let why = "may not specified at the same time as requirements";
+            return Err(invalid(field::Error::invalid(&path, raw, why)));
+        }
+    }
+    let Some(selector) = object::at(attributes, &["fieldSelector"]) else { return Ok(None) };
     let raw = object::text(selector, &["rawSelector"]);
     if !raw.is_empty() {
-        return Fields::parse(raw).ok();
+        return Ok(Some(Fields::parse(raw).map_err(drop)));
     }
-    let parts = object::items(selector, &["requirements"]).filter_map(|requirement| {
-        let value = object::items(requirement, &["values"]).next()?.as_str()?;
-        let sign = match object::text(requirement, &["operator"]) {
-            "In" => "=",
-            "NotIn" => "!=",
-            _ => return None,
-        };
-        Some(format!("{}{sign}{value}", object::text(requirement, &["key"])))
-    });
-    Fields::parse(&parts.collect::<Vec<_>>().join(",")).ok()
+    let parts: Option<Vec<String>> = object::items(selector, &["requirements"])
+        .map(|requirement| {
+            let value = object::items(requirement, &["values"]).next()?.as_str()?;
+            let sign = match object::text(requirement, &["operator"]) {
+                "In" => "=",
+                "NotIn" => "!=",
+                _ => return None,
+            };
+            Some(format!("{}{sign}{value}", object::text(requirement, &["key"])))
+        })
+        .collect();
+    Ok(Some(parts.ok_or(()).and_then(|parts| Fields::parse(&parts.join(",")).map_err(drop))))
 }
 
 fn rules(server: &Server, ctx: &Context, object: &Value) -> Result<Value, Status> {
@@ -201,11 +226,7 @@ const MOST: i64 = 1 << 32;
 pub async fn token(server: &Server, ctx: &Context, mut request: Value) -> Result<Value, Status> {
     let target = ctx.info.target.clone().unwrap_or_default();
     let account = live(server, target.group_resource(), &target.namespace, &target.name)?;
-    let named = object::name(&request);
-    if !named.is_empty() && named != target.name {
-        let why = format!("name ({named}) does not match the service account's ({})", target.name);
-        return Err(Status::bad_request(why));
-    }
+    check_names(&request, &target)?;
     let seconds =
         object::at(&request, &["spec", "expirationSeconds"]).and_then(Value::as_i64).unwrap_or(DEFAULT);
     let errors = expiration_errors(seconds);
@@ -252,6 +273,26 @@ pub async fn token(server: &Server, ctx: &Context, mut request: Value) -> Result
     Ok(request)
 }
 
+/// Whether a request that names its service account names the right one.
+fn check_names(request: &Value, target: &Target) -> Result<(), Status> {
+    let mut errors = field::Errors::new();
+    for (path, found, right, what) in [
+        ("metadata.name", object::name(request), &target.name, "name"),
+        ("metadata.namespace", object::namespace(request), &target.namespace, "namespace"),
+    ] {
+        if !found.is_empty() && found != right {
+            let why = format!("must match the service account {what} if specified");
+            errors.push(field::Error::invalid(&field::Path::new(path), found, why));
+        }
+    }
+    match errors.as_slice() {
+        [] => Ok(()),
+        errors => {
+            Err(Status::invalid(&Gvk::new("authentication.k8s.io/v1", "TokenRequest"), &target.name, errors))
+        }
+    }
+}
+
 fn expiration_errors(seconds: i64) -> field::Errors {
     let path = field::Path::new("spec.expirationSeconds");
     match seconds {
@@ -287,7 +328,7 @@ fn bind(server: &Server, bound: &mut Bound, to: &Value) -> Result<(), Status> {
         ("v1", "Node") => ("nodes", ""),
         (version, kind) => {
             let kind = Gvk::new(version, kind);
-            return Err(Status::bad_request(format!("cannot bind token for serviceaccount to type {kind}")));
+            return Err(Status::bad_request(format!("cannot bind token to object of type {kind}")));
         }
     };
     let resource = GroupResource { group: "", resource: plural };

@@ -4,13 +4,13 @@ use std::sync::{Arc, LazyLock};
 
 use http::HeaderMap;
 use http::header::ACCEPT;
-use proto_kube::{Status, User};
+use proto_kube::{Status, User, resource};
 use serde_json::{Value, json};
 
 use crate::cached::Document;
 use crate::discovery;
 use crate::health;
-use crate::info::RequestInfo;
+use crate::info::{RequestInfo, Target};
 use crate::metrics::Gauge;
 use crate::openapi;
 use crate::query::Query;
@@ -24,8 +24,6 @@ static CORE: LazyLock<Document> =
     LazyLock::new(|| Document::json(discovery::AGGREGATED, &discovery::aggregated_core()));
 static GROUPS: LazyLock<Document> =
     LazyLock::new(|| Document::json(discovery::AGGREGATED, &discovery::aggregated_groups()));
-static OLD_GROUPS: LazyLock<Document> =
-    LazyLock::new(|| Document::json("application/json", &discovery::group_list()));
 
 /// Whether a path may be seen by those who prove no identity.
 #[must_use]
@@ -42,21 +40,31 @@ pub async fn answer(
     query: &Query,
     headers: &HeaderMap,
 ) -> Response {
+    let response = document(server, user, info, query, headers).await;
+    let reads = matches!(info.verb, "get" | "head") || response.status() == http::StatusCode::NOT_FOUND;
+    if reads { response } else { reply::status(&not_allowed()) }
+}
+
+async fn document(
+    server: &Arc<Server>,
+    user: &User,
+    info: &RequestInfo,
+    query: &Query,
+    headers: &HeaderMap,
+) -> Response {
     let path = info.path.trim_end_matches('/');
     let parts: Vec<&str> = path.split('/').skip(1).collect();
-    if info.verb != "get" && info.verb != "head" {
-        return reply::status(&not_allowed());
-    }
-    let found = |document: Option<Value>| document.map_or_else(reply::no_such_page, |d| reply::json(200, &d));
     match parts.as_slice() {
         [] => index(server, user),
         ["api"] if aggregated(headers) => CORE.answer(headers, "public", "Accept"),
         ["apis"] if aggregated(headers) => GROUPS.answer(headers, "public", "Accept"),
         ["api"] => reply::json(200, &discovery::core_versions(&address(server))),
-        ["apis"] => OLD_GROUPS.answer(headers, "public", "Accept"),
-        ["api", version] => found(discovery::resource_list("", version)),
-        ["apis", group] => found(discovery::group(group)),
-        ["apis", group, version] => found(discovery::resource_list(group, version)),
+        ["apis"] => reply::json(200, &discovery::group_list()),
+        ["api", version] => of_version("", version),
+        ["apis", group] => {
+            discovery::group(group).map_or_else(reply::no_such_page, |document| reply::json(200, &document))
+        }
+        ["apis", group, version] => of_version(group, version),
         ["version"] => reply::json(200, &version()),
         ["metrics"] => reply::bytes(200, "text/plain; version=0.0.4; charset=utf-8", figures(server)),
         [path @ ("healthz" | "livez" | "readyz"), one @ ..] => {
@@ -72,6 +80,34 @@ pub async fn answer(
         ["openid", "v1", "jwks"] => public(&server.pki.jwks(), "application/jwk-set+json"),
         _ => reply::no_such_page(),
     }
+}
+
+/// The old document of a version; below a group that is served the refusal is a Status, as upstream has it.
+fn of_version(group: &str, version: &str) -> Response {
+    match discovery::resource_list(group, version) {
+        Some(document) => reply::json(200, &document),
+        None if group.is_empty() || discovery::group(group).is_some() => reply::status(&Status::no_route()),
+        None => reply::no_such_page(),
+    }
+}
+
+/// The answer about a resource that is not served: below a group that is, a Status, as upstream has it.
+#[must_use]
+pub fn not_served(verb: &str, target: &Target) -> Response {
+    if (verb, target.group.as_str(), target.resource.as_str())
+        == ("list", "apiextensions.k8s.io", "customresourcedefinitions")
+    {
+        // There are none. kubectl wants to hear it before it creates what it cannot patch, such as a review.
+        return reply::json(
+            200,
+            &json!({
+                "kind": "CustomResourceDefinitionList", "apiVersion": "apiextensions.k8s.io/v1",
+                "metadata": {"resourceVersion": "1"}, "items": [],
+            }),
+        );
+    }
+    let known = resource::all().iter().any(|r| r.group == target.group);
+    if known { reply::status(&Status::no_route()) } else { reply::no_such_page() }
 }
 
 fn not_allowed() -> Status {

@@ -200,6 +200,9 @@ const fn short(short: &'static [&'static str], r: Resource) -> Resource {
 const fn in_all(r: Resource) -> Resource {
     Resource { categories: &["all"], ..r }
 }
+const fn extension(r: Resource) -> Resource {
+    Resource { categories: &["api-extensions"], ..cluster(r) }
+}
 const fn at(path: &'static str, r: Resource) -> Resource {
     Resource { storage: Storage::Kept(path), ..r }
 }
@@ -244,7 +247,7 @@ const ALL: &[Resource] = &[
     short(&["sa"], with(&[action("token", AUTHENTICATION, "TokenRequest")], kept("", "v1", "ServiceAccount", "serviceaccounts", "serviceaccount"))),
     short(&["svc"], in_all(at("services/specs", with(&[proxy("ServiceProxyOptions"), STATUS], kept("", "v1", "Service", "services", "service"))))),
 
-    cluster(at("apiregistration.k8s.io/apiservices", with(S, kept("apiregistration.k8s.io", "v1", "APIService", "apiservices", "apiservice")))),
+    extension(at("apiregistration.k8s.io/apiservices", with(S, kept("apiregistration.k8s.io", "v1", "APIService", "apiservices", "apiservice")))),
 
     kept("apps", "v1", "ControllerRevision", "controllerrevisions", "controllerrevision"),
     short(&["ds"], in_all(with(S, kept("apps", "v1", "DaemonSet", "daemonsets", "daemonset")))),
@@ -292,12 +295,12 @@ const ALL: &[Resource] = &[
     cluster(with(S, kept(STORAGE, "v1", "VolumeAttachment", "volumeattachments", "volumeattachment"))),
     short(&["vac"], cluster(kept(STORAGE, "v1", "VolumeAttributesClass", "volumeattributesclasses", "volumeattributesclass"))),
 
-    cluster(kept(ADMISSION, "v1", "MutatingAdmissionPolicy", "mutatingadmissionpolicies", "mutatingadmissionpolicy")),
-    cluster(kept(ADMISSION, "v1", "MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings", "mutatingadmissionpolicybinding")),
-    cluster(kept(ADMISSION, "v1", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations", "mutatingwebhookconfiguration")),
-    cluster(with(S, kept(ADMISSION, "v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies", "validatingadmissionpolicy"))),
-    cluster(kept(ADMISSION, "v1", "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", "validatingadmissionpolicybinding")),
-    cluster(kept(ADMISSION, "v1", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations", "validatingwebhookconfiguration")),
+    extension(kept(ADMISSION, "v1", "MutatingAdmissionPolicy", "mutatingadmissionpolicies", "mutatingadmissionpolicy")),
+    extension(kept(ADMISSION, "v1", "MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings", "mutatingadmissionpolicybinding")),
+    extension(kept(ADMISSION, "v1", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations", "mutatingwebhookconfiguration")),
+    extension(with(S, kept(ADMISSION, "v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies", "validatingadmissionpolicy"))),
+    extension(kept(ADMISSION, "v1", "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", "validatingadmissionpolicybinding")),
+    extension(kept(ADMISSION, "v1", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations", "validatingwebhookconfiguration")),
 
     short(&["pc"], cluster(kept("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", "priorityclass"))),
 

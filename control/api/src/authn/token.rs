@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
-use pki::{Claims, Reference};
+use pki::{Claims, Reference, Refusal};
 use proto_kube::User;
 use serde::Deserialize;
 use serde_json::Value;
@@ -33,10 +33,10 @@ impl Checked {
         {
             return Ok(claims.clone());
         }
-        let claims = server
-            .pki
-            .verify_token(&server.config.issuer, token, now)
-            .map_err(|refusal| refusal.to_string())?;
+        let claims = server.pki.verify_token(&server.config.issuer, token, now).map_err(|why| match why {
+            Refusal::Foreign => "invalid bearer token".to_owned(),
+            why => format!("[invalid bearer token, {why}]"),
+        })?;
         if known.len() >= REMEMBERED {
             known.clear();
         }

@@ -44,6 +44,8 @@ pub(crate) enum Rule {
     Policy,
     /// Its content is set again.
     Always,
+    /// The ports of its `spec` are set again: it is a Service whose server may have moved.
+    Ports,
     /// Its texts are certificates: what it lacks of ours is added. Of several servers on one etcd each may have renewed
     /// its authority at another time, and none takes away what the others need.
     Trust,
@@ -128,6 +130,11 @@ fn change(server: &Server, wanted: &Wanted, now: Timestamp) -> Option<Write> {
         Rule::Once => None,
         Rule::Policy => authz::bootstrap::reconcile(Some(&existing), object),
         Rule::Always => overlay(&existing, object),
+        Rule::Ports => {
+            let mut moved = existing.clone();
+            moved["spec"]["ports"] = object["spec"]["ports"].clone();
+            (moved != existing).then_some(moved)
+        }
         Rule::Trust => overlay(&existing, &trust(&existing, object)),
     }?;
     Some(Write::update(key, stored::encode(&changed), entry.mod_revision))
@@ -149,7 +156,13 @@ fn overlay(existing: &Value, wanted: &Value) -> Option<Value> {
     for (key, value) in wanted.as_object()?.iter().filter(|(key, _)| *key != "metadata") {
         changed[key] = value.clone();
     }
-    (changed != *existing).then_some(changed)
+    if changed == *existing {
+        return None;
+    }
+    if let Some(generation) = existing["metadata"]["generation"].as_i64() {
+        changed["metadata"]["generation"] = (generation + 1).into();
+    }
+    Some(changed)
 }
 
 /// `wanted` with the certificates that `existing` has beside those that are wanted.

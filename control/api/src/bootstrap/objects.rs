@@ -34,13 +34,13 @@ pub(crate) fn all(server: &Server) -> Vec<Wanted> {
         ("system-node-critical", 2_000_001_000, "critical to their node: they must not move"),
     ] {
         let object = json!({
-            "metadata": {"name": name}, "value": value, "description": format!("For system pods that are {what}."),
+            "metadata": {"name": name, "generation": 1}, "value": value, "description": format!("For system pods that are {what}."),
             "preemptionPolicy": "PreemptLowerPriority",
         });
         all.extend(wanted("scheduling.k8s.io", "priorityclasses", Rule::Once, object));
     }
     all.extend(cidr(server));
-    all.extend(service(server));
+    all.extend(record(server));
     all.extend(address(server));
     for namespace in NAMESPACES {
         all.extend(of_namespace(server, namespace));
@@ -92,7 +92,7 @@ fn cidr(server: &Server) -> Option<Wanted> {
     let cidrs: Vec<String> = server.config.service_cidrs.iter().map(ToString::to_string).collect();
     let now = jiff::Timestamp::from_second(server.now().as_second()).ok()?.to_string();
     let object = json!({
-        "metadata": {"name": "kubernetes", "finalizers": ["networking.k8s.io/service-cidr-finalizer"]},
+        "metadata": {"name": "kubernetes"},
         "spec": {"cidrs": cidrs},
         "status": {"conditions": [{"type": "Ready", "status": "True", "reason": "", "lastTransitionTime": now,
             "message": "Kubernetes default Service CIDR is ready"}]},
@@ -100,9 +100,9 @@ fn cidr(server: &Server) -> Option<Wanted> {
     wanted("networking.k8s.io", "servicecidrs", Rule::Once, object)
 }
 
-/// The `kubernetes` Service and the record of its address.
-fn service(server: &Server) -> Vec<Wanted> {
-    let Some(ip) = server.config.service_cidrs.first().and_then(first_address) else { return Vec::new() };
+/// The `kubernetes` Service.
+fn service(server: &Server) -> Option<Wanted> {
+    let ip = server.config.service_cidrs.first().and_then(first_address)?;
     let service = json!({
         "metadata": {"name": "kubernetes", "namespace": "default",
             "labels": {"component": "apiserver", "provider": "kubernetes"}},
@@ -113,21 +113,27 @@ fn service(server: &Server) -> Vec<Wanted> {
         },
         "status": {"loadBalancer": {}},
     });
+    wanted("", "services", Rule::Ports, service)
+}
+
+/// The record of the `kubernetes` Service's address.
+fn record(server: &Server) -> Option<Wanted> {
+    let ip = server.config.service_cidrs.first().and_then(first_address)?;
     let record = json!({
         "metadata": {"name": canonical(ip), "labels": {"ipaddress.kubernetes.io/ip-family": family(ip),
             "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"}},
-        "spec": {"parentRef": {"group": "", "resource": "services", "namespace": "default", "name": "kubernetes"}},
+        "spec": {"parentRef": {"resource": "services", "namespace": "default", "name": "kubernetes"}},
     });
-    let both = [
-        wanted("", "services", Rule::Once, service),
-        wanted("networking.k8s.io", "ipaddresses", Rule::Once, record),
-    ];
-    both.into_iter().flatten().collect()
+    wanted("networking.k8s.io", "ipaddresses", Rule::Once, record)
 }
 
-/// Where the `kubernetes` Service leads: to this server, and with etcd to those beside it.
+/// The `kubernetes` Service and where it leads: to this server, and with etcd to those beside it. Nothing while the port
+/// is not known.
 pub(crate) fn address(server: &Server) -> Vec<Wanted> {
     let (ip, port) = (server.config.advertise, port(server));
+    if port == 0 {
+        return Vec::new();
+    }
     let mut addresses = vec![ip.to_string()];
     if server.config.etcd.is_some() {
         addresses.extend(recorded(server));
@@ -137,7 +143,8 @@ pub(crate) fn address(server: &Server) -> Vec<Wanted> {
     let ports = json!([{"name": "https", "port": port, "protocol": "TCP"}]);
     let ready = |address: &String| json!({"addresses": [address], "conditions": {"ready": true}});
     let slice = json!({
-        "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "metadata": {"name": "kubernetes", "namespace": "default", "generation": 1,
+            "labels": {"kubernetes.io/service-name": "kubernetes"}},
         "addressType": family(ip), "ports": ports, "endpoints": addresses.iter().map(ready).collect::<Vec<_>>(),
     });
     let each: Vec<Value> = addresses.iter().map(|address| json!({"ip": address})).collect();
@@ -146,11 +153,12 @@ pub(crate) fn address(server: &Server) -> Vec<Wanted> {
             "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
         "subsets": [{"addresses": each, "ports": ports}],
     });
-    let both = [
+    let all = [
+        service(server),
         wanted("discovery.k8s.io", "endpointslices", Rule::Always, slice),
         wanted("", "endpoints", Rule::Always, endpoints),
     ];
-    both.into_iter().flatten().collect()
+    all.into_iter().flatten().collect()
 }
 
 /// The servers that have said lately that they are there.
