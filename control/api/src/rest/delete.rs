@@ -80,9 +80,25 @@ async fn delete_once(
     let Commit::Done(revision) = write::commit(call, &key, writes).await? else { return Ok(None) };
     write::set_revision(&mut object, revision);
     Ok(Some(match outcome {
-        Deletion::Now => Deleted::Gone(object),
+        Deletion::Now => {
+            end(call, &mut object, &options.object);
+            Deleted::Gone(object)
+        }
         _ => Deleted::Waits(object),
     }))
+}
+
+/// Marks a removed object of a kind with grace periods as one whose time is up, for the answer.
+fn end(call: &Call<'_>, object: &mut Value, options: &Value) {
+    let asked = object::at(options, &["gracePeriodSeconds"]).and_then(Value::as_i64);
+    if object::is_terminating(object) || call.kind.grace(object, asked).is_none() {
+        return;
+    }
+    let metadata = object::metadata(object);
+    let generation = metadata.get("generation").and_then(Value::as_i64).map(|g| g + 1);
+    metadata.extend(generation.map(|g| ("generation".to_owned(), g.into())));
+    metadata.insert("deletionTimestamp".to_owned(), kinds::meta::time(call.ctx.now).into());
+    metadata.insert("deletionGracePeriodSeconds".to_owned(), 0.into());
 }
 
 fn delete_preconditions(call: &Call<'_>, name: &str, old: &Value, options: &Value) -> Result<()> {

@@ -38,16 +38,12 @@ impl Media {
     /// # Errors
     /// 415 for any other form.
     pub(crate) fn of_body(content_type: &str) -> Result<Self> {
-        let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        match essence.as_str() {
-            "" => Ok(Self::Json),
-            // What kubectl and curl users send besides.
-            "text/yaml" | "application/x-yaml" => Err(Status::unsupported_media_type(&Self::names())),
-            name => MEDIA
-                .into_iter()
-                .find(|m| m.name() == name)
-                .ok_or_else(|| Status::unsupported_media_type(&Self::names())),
+        if content_type.trim().is_empty() {
+            return Ok(Self::Json);
         }
+        let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let known = MEDIA.into_iter().find(|media| media.name() == essence);
+        known.ok_or_else(|| Status::unsupported_media_type(&Self::names()))
     }
 }
 
@@ -299,7 +295,9 @@ mod tests {
         assert_eq!(Media::of_body("application/json; charset=utf-8"), Ok(Media::Json));
         assert_eq!(Media::of_body("application/yaml"), Ok(Media::Yaml));
         assert_eq!(Media::of_body("application/vnd.kubernetes.protobuf"), Ok(Media::Protobuf));
-        assert_eq!(Media::of_body("text/plain").unwrap_err().code, 415);
+        for other in ["text/plain", ";", "application/x-yaml"] {
+            assert_eq!(Media::of_body(other).unwrap_err().code, 415);
+        }
     }
 
     #[test]

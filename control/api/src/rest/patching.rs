@@ -141,9 +141,9 @@ impl Patch {
 
     /// 422 for what came of the patch.
     fn invalid(&self, patched: &Value, why: &str) -> Status {
-        let shown = match self.kind {
-            Type::Strategic => go(&self.value),
-            Type::Json | Type::Merge | Type::Apply => patched.to_string(),
+        let (shown, why) = match self.kind {
+            Type::Strategic => (go(&self.value), restored(why).unwrap_or_else(|| why.to_owned())),
+            Type::Json | Type::Merge | Type::Apply => (patched.to_string(), why.to_owned()),
         };
         let error = field::Error::invalid(&Path::new("patch"), shown, why);
         Status::invalid(&Gvk::new("", ""), "", &[error])
@@ -205,6 +205,29 @@ fn go(value: &Value) -> String {
     }
 }
 
+/// What upstream says when the outcome of a strategic merge patch, which it never writes as JSON, has a value of a wrong
+/// type; the same about JSON is what is told here. Nothing about other mistakes.
+fn restored(mismatch: &str) -> Option<String> {
+    let (found, expected) = mismatch.strip_prefix("json: cannot unmarshal ")?.split_once(" into Go ")?;
+    let expected = expected.rsplit_once(" of type ")?.1;
+    let found = match found {
+        "array" => "slice",
+        "object" => "map",
+        "string" | "bool" => found,
+        number if number.contains(['.', 'e', 'E']) => "float64",
+        _ => "int64",
+    };
+    Some(match (expected, found) {
+        (map, _) if map.starts_with("map[") => format!("cannot restore map from {found}"),
+        (list, _) if list.starts_with("[]") => format!("cannot restore slice from {found}"),
+        (kind, _) if kind.contains('.') => format!("cannot restore struct from: {found}"),
+        ("string", "int64") | ("int32" | "int64", "float64") => {
+            format!("cannot convert {found} to {expected}")
+        }
+        (scalar, _) => format!("unrecognized type: {scalar}"),
+    })
+}
+
 /// What the operations of a JSON patch have that none should.
 fn operations(patch: &[u8]) -> Vec<String> {
     let operations: Value = serde_json::from_slice(patch).unwrap_or_default();
@@ -231,4 +254,30 @@ pub(crate) async fn patch(call: &Call<'_>, body: Body) -> Result<Response> {
     let change = Change { subresource, strategy: subresource, creates, replaces: false, make: &make };
     let written = update::update(call, &patch.options, call.path_name(), &change).await?;
     call.answer_stored(if written.created { 201 } else { 200 }, written.object)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::restored;
+
+    #[test]
+    fn strategic_patches_are_refused_in_upstreams_words() {
+        let told = |found: &str, expected: &str| {
+            restored(&format!("json: cannot unmarshal {found} into Go struct field Pod.x of type {expected}"))
+        };
+        for (found, expected, words) in [
+            ("string", "map[string]string", "cannot restore map from string"),
+            ("array", "map[string]string", "cannot restore map from slice"),
+            ("object", "[]v1.Container", "cannot restore slice from map"),
+            ("string", "v1.PodSpec", "cannot restore struct from: string"),
+            ("number", "string", "cannot convert int64 to string"),
+            ("number 1.5", "int64", "cannot convert float64 to int64"),
+            ("string", "int64", "unrecognized type: int64"),
+            ("string", "bool", "unrecognized type: bool"),
+            ("bool", "string", "unrecognized type: string"),
+        ] {
+            assert_eq!(told(found, expected).as_deref(), Some(words), "{found} for {expected}");
+        }
+        assert_eq!(restored("unable to parse quantity's suffix"), None);
+    }
 }
