@@ -15,8 +15,9 @@ fn shaped(text: &str, edge: fn(u8) -> bool, inner: &[u8]) -> bool {
     }
 }
 
-fn most(text: &str, bytes: usize) -> Option<String> {
-    (text.len() > bytes).then(|| format!("must be no more than {bytes} bytes"))
+/// Bytes are counted, whatever the text calls them.
+fn most(text: &str, bytes: usize, unit: &str) -> Option<String> {
+    (text.len() > bytes).then(|| format!("must be no more than {bytes} {unit}"))
 }
 
 fn found(faults: impl IntoIterator<Item = Option<String>>) -> Vec<String> {
@@ -33,21 +34,29 @@ const KEY: &str = "a valid config key must consist of alphanumeric characters, '
 /// A label of RFC 1123, as a namespace's name.
 #[must_use]
 pub fn label(text: &str) -> Vec<String> {
-    found([most(text, 63), (!shaped(text, is_lower, b"-")).then(|| LABEL.to_owned())])
+    let fault = match shaped(text, is_lower, b"-") {
+        true => None,
+        false if is_subdomain(text) => Some("must not contain dots".to_owned()),
+        false => Some(LABEL.to_owned()),
+    };
+    found([most(text, 63, "characters"), fault])
 }
 
 /// A label of RFC 1035, as a service's name.
 #[must_use]
 pub fn label_1035(text: &str) -> Vec<String> {
     let right = shaped(text, is_lower, b"-") && text.starts_with(|c: char| c.is_ascii_lowercase());
-    found([most(text, 63), (!right).then(|| LABEL_1035.to_owned())])
+    found([most(text, 63, "characters"), (!right).then(|| LABEL_1035.to_owned())])
 }
 
 /// A subdomain of RFC 1123, as a pod's name.
 #[must_use]
 pub fn subdomain(text: &str) -> Vec<String> {
-    let right = !text.is_empty() && text.split('.').all(|part| shaped(part, is_lower, b"-"));
-    found([most(text, 253), (!right).then(|| SUBDOMAIN.to_owned())])
+    found([most(text, 253, "characters"), (!is_subdomain(text)).then(|| SUBDOMAIN.to_owned())])
+}
+
+fn is_subdomain(text: &str) -> bool {
+    !text.is_empty() && text.split('.').all(|part| shaped(part, is_lower, b"-"))
 }
 
 /// A qualified name, as a label's key: `app`, `example.com/app`.
@@ -72,7 +81,7 @@ pub fn qualified(text: &str) -> Vec<String> {
     if name.is_empty() {
         faults.push("name part must be non-empty".to_owned());
     } else {
-        faults.extend(most(name, 63).map(|f| format!("name part {f}")));
+        faults.extend(most(name, 63, "bytes").map(|f| format!("name part {f}")));
     }
     faults.extend((!shaped(name, |b| b.is_ascii_alphanumeric(), b"-_.")).then(|| QUALIFIED.to_owned()));
     faults
@@ -82,7 +91,7 @@ pub fn qualified(text: &str) -> Vec<String> {
 #[must_use]
 pub fn label_value(text: &str) -> Vec<String> {
     let right = text.is_empty() || shaped(text, |b| b.is_ascii_alphanumeric(), b"-_.");
-    found([most(text, 63), (!right).then(|| VALUE.to_owned())])
+    found([most(text, 63, "bytes"), (!right).then(|| VALUE.to_owned())])
 }
 
 /// A key of a config map or secret.
@@ -94,7 +103,7 @@ pub fn config_key(text: &str) -> Vec<String> {
         _ if text.starts_with("..") => Some("must not start with '..'".to_owned()),
         _ => None,
     };
-    found([most(text, 253), (!right).then(|| KEY.to_owned()), dots])
+    found([most(text, 253, "characters"), (!right).then(|| KEY.to_owned()), dots])
 }
 
 /// A name that is a segment of a path, as a role's.

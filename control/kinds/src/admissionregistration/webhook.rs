@@ -68,6 +68,10 @@ impl Kind for Configuration {
         self.rules(new, lenient)
     }
 
+    fn unconditional_update(&self) -> bool {
+        false
+    }
+
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[NAME, integer("Webhooks", "How many webhooks there are."), AGE];
         COLUMNS

@@ -321,7 +321,7 @@ fn warnings() {
     assert_eq!(kind("deployments").warnings(&object, None), Vec::<String>::new());
     object["metadata"]["name"] = "a.b".into();
     let found = kind("deployments").warnings(&object, None);
-    assert!(found[0].starts_with("metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: [a lowercase RFC 1123 label"), "{found:?}");
+    assert!(found[0].starts_with("metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: [must not contain dots]"), "{found:?}");
     assert_eq!(kind("deployments").warnings(&object, Some(&object)), Vec::<String>::new());
     let claim = json!({"metadata": {"name": "a"}, "spec": {"resources": {"requests": {"storage": "500m"}}}});
     let set = workload("statefulsets", json!({"revisionHistoryLimit": -1, "volumeClaimTemplates": [claim]}));

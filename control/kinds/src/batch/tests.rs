@@ -82,7 +82,7 @@ fn the_selector_of_a_job_is_made_up() {
         faults(json!({"manualSelector": true})),
         [
             "spec.selector: Required value",
-            "spec.template.metadata.labels: Invalid value: {}: `selector` does not match template `labels`",
+            "spec.template.metadata.labels: Invalid value: null: `selector` does not match template `labels`",
         ]
     );
 }

@@ -84,19 +84,20 @@ pub fn subdomain_with_underscore(text: &str) -> Vec<String> {
     let edge = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
     let part = |part: &str| {
         let bytes = part.as_bytes();
-        bytes.first().copied().is_some_and(edge)
-            && bytes.last().copied().is_some_and(edge)
-            && bytes.iter().all(|b| edge(*b) || *b == b'-')
+        // One underscore may precede what is otherwise a label with underscores inside.
+        let bytes = bytes.strip_prefix(b"_").unwrap_or(bytes);
+        let plain = |b: Option<&u8>| b.is_some_and(|b| edge(*b) && *b != b'_');
+        plain(bytes.first()) && plain(bytes.last()) && bytes.iter().all(|b| edge(*b) || *b == b'-')
     };
     let mut faults = Vec::new();
     if text.len() > 253 {
-        faults.push("must be no more than 253 bytes".to_owned());
+        faults.push("must be no more than 253 characters".to_owned());
     }
     if text.is_empty() || !text.split('.').all(part) {
         faults.push(
-            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must \
-             start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
-             '[a-z0-9_]([-_a-z0-9]*[a-z0-9_])?(\\.[a-z0-9_]([-_a-z0-9]*[a-z0-9_])?)*')"
+            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and \
+             must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
+             '_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')"
                 .to_owned(),
         );
     }

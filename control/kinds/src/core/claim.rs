@@ -56,7 +56,8 @@ pub(crate) fn spec(spec: &Field<'_>) {
             (!same).then_some("must match dataSourceRef")
         };
         if let Some(detail) = detail {
-            spec.invalid_value(source.path.to_string(), detail);
+            // Upstream shows a path here, which has no members to show.
+            spec.invalid_value(json!({}), detail);
         }
     }
     spec.at("volumeAttributesClassName").shaped(name::subdomain);
@@ -103,6 +104,18 @@ impl Kind for PersistentVolumeClaim {
     }
 
     fn prepare_create(&self, claim: &mut Value) {
+        // What the older field never could name was always dropped.
+        default::within(claim, "spec", |spec| {
+            let known = match object::text(spec, &["dataSource", "apiGroup"]) {
+                "" => Some("PersistentVolumeClaim"),
+                "snapshot.storage.k8s.io" => Some("VolumeSnapshot"),
+                _ => None,
+            };
+            let named = object::text(spec, &["dataSource", "kind"]);
+            if object::at(spec, &["dataSourceRef"]).is_none_or(Value::is_null) && known != Some(named) {
+                meta::put(spec, "dataSource", None);
+            }
+        });
         sources(claim);
     }
 

@@ -195,7 +195,7 @@ fn rules(spec: &Field<'_>) {
     let capacity = spec.at("capacity");
     capacity.needs("");
     if !capacity.at("storage").is_set() || capacity.len() > 1 {
-        let shown = if capacity.is_set() { capacity.value.clone() } else { json!({}) };
+        let shown = if capacity.is_set() { capacity.value.clone() } else { Value::Null };
         capacity.fault(proto_kube::field::Error::not_supported(&capacity.path, shown, &["storage"]));
     }
     for (_, amount) in capacity.entries() {

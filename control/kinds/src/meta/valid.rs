@@ -87,7 +87,8 @@ fn owners(owners: &Field<'_>) {
         // Upstream names the list, not the item.
         let part = |key: &str| owner.at(key).shown_at(owners.path.child(key));
         let version = part("apiVersion");
-        if version.text().rsplit('/').next().is_none_or(str::is_empty) {
+        let parts: Vec<&str> = version.text().split('/').collect();
+        if parts.len() > 2 || parts.last().is_none_or(|last| last.is_empty()) {
             version.invalid("version must not be empty");
         }
         for key in ["kind", "name", "uid"] {

@@ -26,7 +26,7 @@ fn regular(containers: &Field<'_>, context: &Context<'_>) {
         unique(&container, &mut names);
         probe::lifecycle(&container.at("lifecycle"), context);
         probe::all(&container, context);
-        restart_policy(&container, &["Always", "OnFailure", "Never"]);
+        restart_policy(&container, &["Always", "Never", "OnFailure"]);
     }
     host_ports(containers.items());
 }
@@ -35,7 +35,7 @@ fn init(containers: &Field<'_>, regular: &Field<'_>, context: &Context<'_>) {
     let mut names: Vec<&str> = regular.items().map(|c| c.at("name").text()).collect();
     for container in containers.items() {
         one(&container, context);
-        restart_policy(&container, &["Always", "OnFailure", "Never"]);
+        restart_policy(&container, &["Always", "Never", "OnFailure"]);
         unique(&container, &mut names);
         host_ports([container.clone()]);
         if container.at("restartPolicy").text() == "Always" {
@@ -161,14 +161,6 @@ fn one(container: &Field<'_>, context: &Context<'_>) {
     resources::requirements(&container.at("resources"), context);
     resize(&container.at("resizePolicy"), context);
     security::container(&container.at("securityContext"), context);
-    stop_signal(container);
-}
-
-fn stop_signal(container: &Field<'_>) {
-    let signal = container.at("lifecycle").at("stopSignal");
-    if signal.is_set() && !signal.text().starts_with("SIG") {
-        signal.invalid("must be the name of a signal, as SIGTERM");
-    }
 }
 
 fn ports(ports: &Field<'_>) {
@@ -299,7 +291,10 @@ pub(crate) fn field_reference(reference: &Field<'_>, known: &[&str]) {
         Some(("metadata.labels", key)) => {
             name::qualified(key).into_iter().for_each(|f| reference.invalid_value(key, f));
         }
-        Some((path, _)) => reference.invalid_value(path, "does not support subscript"),
+        Some(_) => {
+            let detail = "error converting fieldPath: field label does not support subscript";
+            path.invalid(format!("{detail}: {}", path.text()));
+        }
         None if known.contains(&path.text()) => {}
         None if is_field(path.text()) => path.not_supported(known),
         None => {

@@ -205,6 +205,11 @@ pub(crate) fn pod(pod: &mut Value) {
     }
     super::resources::default_pod_level(spec);
     default(spec, "enableServiceLinks", true);
+    if object::at(spec, &["terminationGracePeriodSeconds"]).and_then(Value::as_i64) < Some(0)
+        && !spec["terminationGracePeriodSeconds"].is_null()
+    {
+        spec["terminationGracePeriodSeconds"] = 1.into();
+    }
 }
 
 /// Each limit without a request is one.

@@ -31,6 +31,7 @@ impl Kind for Pod {
             }]);
         }
         merge_label_keys(pod);
+        apply_apparmor(pod);
     }
 
     fn prepare_subresource(&self, subresource: &str, new: &mut Value, old: &Value) {
@@ -247,5 +248,33 @@ pub(super) fn keep_owners(new: &mut Value, old: &Value) {
     let owners = object::at(old, &["metadata", "ownerReferences"]).cloned();
     if let Some(metadata) = new.get_mut("metadata") {
         meta::put(metadata, "ownerReferences", owners);
+    }
+}
+
+/// Profiles of AppArmor that old annotations ask for become fields.
+fn apply_apparmor(pod: &mut Value) {
+    if object::text(pod, &["spec", "os", "name"]) == "windows" {
+        return;
+    }
+    let Some(annotations) = object::at(pod, &["metadata", "annotations"]).cloned() else { return };
+    let whole = object::at(pod, &["spec", "securityContext", "appArmorProfile"]).cloned();
+    let Some(spec) = pod.get_mut("spec") else { return };
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
+        super::default::each(spec, list, |container| {
+            let key = format!("{}{}", super::warnings::APPARMOR, object::text(container, &["name"]));
+            let profile = match annotations.get(&key).and_then(Value::as_str) {
+                Some("unconfined") => json!({"type": "Unconfined"}),
+                Some("runtime/default") => json!({"type": "RuntimeDefault"}),
+                Some(text) => match text.strip_prefix("localhost/") {
+                    Some(name) if !name.is_empty() => json!({"type": "Localhost", "localhostProfile": name}),
+                    _ => return,
+                },
+                None => return,
+            };
+            let own = object::at(container, &["securityContext", "appArmorProfile"]);
+            if own.is_none_or(Value::is_null) && whole.as_ref() != Some(&profile) {
+                object::member(container, "securityContext").insert("appArmorProfile".to_owned(), profile);
+            }
+        });
     }
 }

@@ -33,6 +33,7 @@ pub(crate) fn tolerations(tolerations: &Field<'_>) {
                 operator.invalid_value(value.text(), "value must be empty when `operator` is 'Exists'");
             }
             "Exists" => {}
+            "Lt" | "Gt" => operator.not_supported(&["Equal", "Exists", "Lt", "Gt"]),
             _ => operator.not_supported(&["Equal", "Exists"]),
         }
         if !effect.is_empty() {
@@ -226,10 +227,11 @@ fn label_keys(constraint: &Field<'_>) {
     if !keys.is_empty() && !selector.is_set() {
         keys.forbidden("must not be specified when labelSelector is not set");
     }
-    for key in keys.items() {
+    for (index, key) in keys.items().enumerate() {
         key.all_invalid(name::qualified(key.text()));
         if selected(&selector, key.text()) > 1 {
-            key.invalid("exists in both matchLabelKeys and labelSelector");
+            let shown = key.shown_at(constraint.path.index(index));
+            shown.invalid("exists in both matchLabelKeys and labelSelector");
         }
     }
 }

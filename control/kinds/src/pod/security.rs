@@ -33,7 +33,7 @@ pub(crate) fn pod(spec: &Field<'_>) {
     windows_options(&context.at("windowsOptions"));
     apparmor(&context.at("appArmorProfile"));
     context.at("supplementalGroupsPolicy").maybe_one_of(&["Merge", "Strict"]);
-    context.at("seLinuxChangePolicy").maybe_one_of(&["MountOption", "Recursive"]);
+    context.at("seLinuxChangePolicy").maybe_one_of(&["Recursive"]);
 }
 
 /// Parameters of the kernel that each network namespace has, or each namespace of System V objects.
@@ -287,4 +287,16 @@ fn seccomp_text(at: &Field<'_>, text: &str) {
         Some(_) => {}
         None => at.fault(Error::invalid(&at.path, text, "must be a valid seccomp profile")),
     }
+}
+
+/// Whether a container runs as a process of a Windows host.
+pub(crate) fn has_host_process(spec: &Field<'_>) -> bool {
+    let asks = |of: &Field<'_>| {
+        let asked = of.at("securityContext").at("windowsOptions").at("hostProcess");
+        asked.is_set().then(|| asked.is_true())
+    };
+    let whole = asks(spec).unwrap_or(false);
+    ["containers", "initContainers", "ephemeralContainers"]
+        .iter()
+        .any(|list| spec.at(list).items().any(|container| asks(&container).unwrap_or(whole)))
 }

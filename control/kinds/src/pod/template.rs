@@ -237,8 +237,12 @@ fn rest(spec: &Field<'_>, context: &Context<'_>) {
         let found = check::at(&limits, &overhead.path, |o| resources::requirements(&o, context));
         overhead.faults(found);
     }
+    if spec.at("hostNetwork").value != &serde_json::Value::Bool(true) && security::has_host_process(spec) {
+        let detail = "hostNetwork must be true if pod contains any hostProcess containers";
+        spec.at("hostNetwork").invalid_value(false, detail);
+    }
     let os = spec.at("os");
-    if os.is_set() && os.at("name").needs("cannot be empty") {
+    if os.is_set() && os.at("name").needs("") {
         match os.at("name").text() {
             "linux" => security::no_windows(spec),
             "windows" => security::windows(spec),

@@ -243,12 +243,7 @@ fn warnings() {
         warned(container(&json!({"ports": [{"containerPort": 80}, {"containerPort": 80}]}))),
         ["spec.containers[0].ports[1]: duplicate port definition with spec.containers[0].ports[0]"]
     );
-    assert_eq!(
-        warned(json!({"spec": {"terminationGracePeriodSeconds": -1}})),
-        [
-            "spec.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1"
-        ]
-    );
+    assert_eq!(warned(json!({"spec": {"terminationGracePeriodSeconds": -1}})), [] as [&str; 0]);
 }
 
 #[test]

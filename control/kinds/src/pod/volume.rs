@@ -20,8 +20,8 @@ const SOURCES: &[(&str, Rule)] = &[
     ("emptyDir", empty_dir),
     ("hostPath", host_path),
     ("gitRepo", git_repo),
-    ("gcePersistentDisk", |s| shown(s, "pdName", "gcePersistentDisk", "persistentDisk")),
-    ("awsElasticBlockStore", |s| need(s, &["volumeID"])),
+    ("gcePersistentDisk", |s| disk(&renamed(s, "gcePersistentDisk", "persistentDisk"), "pdName")),
+    ("awsElasticBlockStore", |s| disk(s, "volumeID")),
     ("secret", secret),
     ("nfs", nfs),
     ("iscsi", iscsi),
@@ -31,7 +31,7 @@ const SOURCES: &[(&str, Rule)] = &[
     ("rbd", |s| need(s, &["monitors", "image"])),
     ("cinder", |s| need(s, &["volumeID"])),
     ("cephfs", |s| need(s, &["monitors"])),
-    ("quobyte", |s| need(s, &["registry", "volume"])),
+    ("quobyte", quobyte),
     ("downwardAPI", downward),
     ("fc", fc),
     ("flexVolume", flex),
@@ -115,10 +115,32 @@ fn need(source: &Field<'_>, members: &[&str]) {
 }
 
 /// A source whose faults upstream shows under another name.
-fn shown(source: &Field<'_>, member: &str, real: &str, other: &str) {
+fn renamed<'a>(source: &Field<'a>, real: &str, other: &str) -> Field<'a> {
     let path = source.path.to_string();
     let path = path.strip_suffix(real).map_or_else(|| path.clone(), |start| format!("{start}{other}"));
-    need(&source.shown_at(proto_kube::field::Path::new(&path)), &[member]);
+    source.shown_at(proto_kube::field::Path::new(&path))
+}
+
+fn disk(source: &Field<'_>, id: &str) {
+    need(source, &[id]);
+    if source.at("partition").number().is_some_and(|part| !(0..=255).contains(&part)) {
+        source.at("partition").invalid("must be between 1 and 255, inclusive");
+    }
+}
+
+fn quobyte(source: &Field<'_>) {
+    const PAIRS: &str = "must be a host:port pair or multiple pairs separated by commas";
+    let registry = source.at("registry");
+    let pair = |text: &str| {
+        text.rsplit_once(':').is_some_and(|(host, _)| !host.contains(':') || host.ends_with(']'))
+    };
+    if registry.needs(PAIRS) && !registry.text().split(',').all(pair) {
+        registry.invalid(PAIRS);
+    }
+    if source.at("tenant").text().len() >= 65 {
+        source.at("tenant").required("must be a UUID and may not exceed a length of 64 characters");
+    }
+    need(source, &["volume"]);
 }
 
 fn mode(at: &Field<'_>) {
@@ -234,10 +256,22 @@ fn flex(source: &Field<'_>) {
     }
 }
 
+const MANAGED_DISK: &str =
+    "/subscriptions/{sub-id}/resourcegroups/{group-name}/providers/microsoft.compute/disks/{disk-id}";
+const BLOB_DISK: &str = "https://{account-name}.blob.core.windows.net/{container-name}/{disk-name}.vhd";
+
 fn azure_disk(source: &Field<'_>) {
     need(source, &["diskName", "diskURI"]);
     source.at("cachingMode").maybe_one_of(&["None", "ReadOnly", "ReadWrite"]);
-    source.at("kind").maybe_one_of(&["Dedicated", "Managed", "Shared"]);
+    let kind = source.at("kind");
+    kind.maybe_one_of(&["Dedicated", "Managed", "Shared"]);
+    let (start, form) = match kind.text() {
+        "Managed" => ("/subscriptions/", MANAGED_DISK),
+        _ => ("https://", BLOB_DISK),
+    };
+    if kind.is_set() && !source.at("diskURI").text().starts_with(start) {
+        source.at("diskURI").not_supported(&[form]);
+    }
 }
 
 const FIELDS: &[&str] =

@@ -38,6 +38,9 @@ const ANNOTATIONS: &[(&str, &str)] = &[
     ),
 ];
 
+/// The annotations that said which profile of AppArmor a container has.
+pub(super) const APPARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
+
 /// Kinds of volumes that have gone.
 const VOLUMES: &[(&str, &str)] = &[
     ("photonPersistentDisk", "deprecated in v1.11, non-functional in v1.16+"),
@@ -171,6 +174,12 @@ fn volumes(found: &mut Found, spec: &Value, at: &Path) {
                 found.push(format!("{}: {text}", at.child("volumes").index(index).child(shown)));
             }
         }
+        for (_, source) in items(&volume["projected"], "sources") {
+            if source.as_object().is_none_or(|s| s.values().all(Value::is_null)) {
+                let name = object::text(volume, &["name"]);
+                found.push(format!("volume {name:?} (Projected) has no sources provided"));
+            }
+        }
     }
 }
 
@@ -194,17 +203,22 @@ fn lists(found: &mut Found, spec: &Value, at: &Path) {
 
 fn seccomp(found: &mut Found, template: &Value, path: &Path) {
     let annotations = &template["metadata"]["annotations"];
-    let mut warn = |key: &str, field: &Value| {
+    let warn = |found: &mut Found, key: &str, field: &Value| {
         if annotations.get(key).is_some() && field["seccompProfile"].is_null() {
             let at = path.child("metadata.annotations").key(key);
             found.push(format!("{at}: non-functional in v1.27+; use the \"seccompProfile\" field instead"));
         }
     };
-    warn("seccomp.security.alpha.kubernetes.io/pod", &template["spec"]["securityContext"]);
+    warn(found, "seccomp.security.alpha.kubernetes.io/pod", &template["spec"]["securityContext"]);
     for (container, _) in containers(&template["spec"], path) {
         let name = object::text(container, &["name"]);
+        let armor = format!("{APPARMOR}{name}");
+        if annotations.get(&armor).is_some() {
+            let at = path.child("metadata.annotations").key(&armor);
+            found.push(format!("{at}: deprecated since v1.30; use the \"appArmorProfile\" field instead"));
+        }
         let key = format!("container.seccomp.security.alpha.kubernetes.io/{name}");
-        warn(&key, &container["securityContext"]);
+        warn(found, &key, &container["securityContext"]);
     }
 }
 
@@ -250,6 +264,16 @@ fn ports(found: &mut Found, spec: &Value, at: &Path) {
     for (container, at) in containers(spec, at) {
         for (index, port) in items(container, "ports") {
             let at = at.child("ports").index(index);
+            if !object::text(port, &["hostIP"]).is_empty() && number(port, "hostPort") == 0 {
+                let shown = format!(
+                    "{{Name:{} HostPort:0 ContainerPort:{} Protocol:{} HostIP:{}}}",
+                    object::text(port, &["name"]),
+                    number(port, "containerPort"),
+                    object::text(port, &["protocol"]),
+                    object::text(port, &["hostIP"]),
+                );
+                found.push(format!("{at}: hostIP set without hostPort: {shown}"));
+            }
             let same =
                 |other: &Value| ["containerPort", "protocol"].iter().all(|key| other[*key] == port[*key]);
             for (other, path) in seen.iter().filter(|(other, _)| same(other)) {

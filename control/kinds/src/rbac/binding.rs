@@ -47,7 +47,9 @@ impl Kind for Binding {
         errors.extend(check::object(new, |new| {
             let role = new.at("roleRef");
             if !check::same(role.value, &old["roleRef"]) {
-                role.invalid("cannot change roleRef");
+                let part = |member: &str| role.at(member).text().to_owned();
+                let shown = json!({"APIGroup": part("apiGroup"), "Kind": part("kind"), "Name": part("name")});
+                role.invalid_value(shown, "cannot change roleRef");
             }
         }));
         errors

@@ -111,7 +111,7 @@ fn the_role_of_a_binding_stays() {
     assert_eq!(
         texts(BINDING.validate_update(&new, &old)),
         [
-            "roleRef: Invalid value: {\"apiGroup\":\"rbac.authorization.k8s.io\",\"kind\":\"ClusterRole\",\"name\":\"edit\"}: cannot change roleRef"
+            "roleRef: Invalid value: {\"APIGroup\":\"rbac.authorization.k8s.io\",\"Kind\":\"ClusterRole\",\"Name\":\"edit\"}: cannot change roleRef"
         ]
     );
 }

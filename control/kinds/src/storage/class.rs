@@ -109,10 +109,6 @@ impl Kind for VolumeAttributesClass {
         errors
     }
 
-    fn unconditional_update(&self) -> bool {
-        false
-    }
-
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[NAME, text("DriverName", "Whose volumes it is for."), AGE];
         COLUMNS

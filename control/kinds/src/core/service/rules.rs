@@ -48,7 +48,7 @@ pub(super) fn all(service: &Field<'_>) {
         internal.required("");
     }
     internal.maybe_one_of(&["Cluster", "Local"]);
-    spec.at("trafficDistribution").maybe_one_of(&["PreferClose", "PreferSameNode", "PreferSameZone"]);
+    spec.at("trafficDistribution").maybe_one_of(&["PreferClose", "PreferSameZone", "PreferSameNode"]);
 }
 
 fn topology(annotations: &Field<'_>) {
@@ -213,7 +213,12 @@ fn ranges(service: &Field<'_>, spec: &Field<'_>, kind: &str) {
         if kind != "LoadBalancer" {
             ranges.forbidden(ONLY_BALANCED);
         }
-        ranges.items().for_each(|range| net::cidr(&range, range.text().trim()));
+        for range in ranges.items() {
+            net::cidr(&range, range.text().trim());
+            if net::block(range.text().trim()).is_some_and(|block| block.trunc() != block) {
+                range.invalid("must not have bits set beyond the prefix length");
+            }
+        }
     } else if old.is_set() {
         if kind != "LoadBalancer" {
             old.forbidden(ONLY_BALANCED);
@@ -302,7 +307,9 @@ pub(super) fn warnings(service: &Value) -> Vec<String> {
         }
     }
     if object::text(spec, &["trafficDistribution"]) == "PreferClose" {
-        found.push("spec.trafficDistribution: PreferClose is deprecated, use PreferSameZone".to_owned());
+        found.push(
+            "spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"".to_owned(),
+        );
     }
     found
 }

@@ -33,7 +33,7 @@ fn volumes() {
                 json!({"spec": {"capacity": null}}),
                 &[
                     "spec.capacity: Required value",
-                    "spec.capacity: Unsupported value: {}: supported values: \"storage\"",
+                    "spec.capacity: Unsupported value: null: supported values: \"storage\"",
                 ],
             ),
             (
@@ -126,7 +126,7 @@ fn claims() {
                 &["spec.volumeMode: Unsupported value: \"X\": supported values: \"Block\", \"Filesystem\""],
             ),
             (
-                json!({"spec": {"dataSource": {"kind": "X", "name": "n"}}}),
+                json!({"spec": {"dataSourceRef": {"kind": "X", "name": "n"}}}),
                 &[
                     "spec.dataSource: Invalid value: \"X\": must be 'PersistentVolumeClaim' when referencing the default apiGroup",
                     "spec.dataSourceRef: Invalid value: \"X\": must be 'PersistentVolumeClaim' when referencing the default apiGroup",
@@ -134,6 +134,8 @@ fn claims() {
             ),
         ],
     );
+    let (dropped, _) = create(&with(&claim(), &json!({"spec": {"dataSource": {"kind": "X", "name": "n"}}})));
+    assert_eq!(dropped["spec"]["dataSource"], Value::Null);
     let (sourced, _) = create(&with(
         &claim(),
         &json!({"spec": {"dataSource": {"kind": "PersistentVolumeClaim", "name": "n"}}}),

@@ -143,7 +143,7 @@ fn variables() {
         (
             env(json!({"fieldRef": {"fieldPath": "metadata.name['a']"}})),
             &[
-                "spec.containers[0].env[0].valueFrom.fieldRef: Invalid value: \"metadata.name\": does not support subscript",
+                "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath: Invalid value: \"metadata.name['a']\": error converting fieldPath: field label does not support subscript: metadata.name['a']",
             ],
         ),
         (
