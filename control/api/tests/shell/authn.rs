@@ -91,6 +91,30 @@ async fn a_role_is_in_force_when_it_is_written_and_not_when_it_is_gone() {
 }
 
 #[tokio::test]
+async fn a_node_reads_what_its_pods_need() {
+    let running = Running::start().await;
+    let admin = running.admin();
+    let (n1, n2) = (
+        running.user("system:node:n1", &["system:nodes"]),
+        running.user("system:node:n2", &["system:nodes"]),
+    );
+    let secrets = "/api/v1/namespaces/default/secrets";
+    admin.create(secrets, &json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}})).await;
+    let reads = async |node: &crate::client::Client| node.get(&format!("{secrets}/s")).await.code;
+    assert_eq!((reads(&n1).await, reads(&n2).await), (403, 403));
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+        "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "i"}],
+            "volumes": [{"name": "v", "secret": {"secretName": "s"}}]},
+    });
+    admin.create("/api/v1/namespaces/default/pods", &pod).await;
+    assert_eq!((reads(&n1).await, reads(&n2).await), (200, 403));
+    let gone = admin.delete("/api/v1/namespaces/default/pods/p?gracePeriodSeconds=0").await;
+    assert_eq!((gone.code, reads(&n1).await), (200, 403));
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn who_may_be_somebody_else() {
     let running = Running::start().await;
     let admin = running.admin();
