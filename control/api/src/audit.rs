@@ -35,8 +35,8 @@ pub struct Event<'a> {
     pub user_agent: &'a str,
     /// The status code of the answer.
     pub code: u16,
-    /// `allow` or `forbid`, and why.
-    pub decision: (&'a str, &'a str),
+    /// `allow` or `forbid`, and why; nothing when it was not known who asks.
+    pub decision: Option<(&'a str, &'a str)>,
     /// When it came.
     pub received: Timestamp,
     /// When it was answered.
@@ -75,10 +75,11 @@ impl Event<'_> {
             "user": user_info(self.user), "sourceIPs": [self.address.to_string()],
             "responseStatus": {"metadata": {}, "code": self.code},
             "requestReceivedTimestamp": micro(self.received), "stageTimestamp": micro(self.answered),
-            "annotations": {
-                "authorization.k8s.io/decision": self.decision.0, "authorization.k8s.io/reason": self.decision.1,
-            },
         });
+        if let Some((decision, why)) = self.decision {
+            event["annotations"] =
+                json!({"authorization.k8s.io/decision": decision, "authorization.k8s.io/reason": why});
+        }
         if let Some(user) = self.impersonated {
             event["impersonatedUser"] = user_info(user);
         }
@@ -141,7 +142,7 @@ mod tests {
             address: [127, 0, 0, 1].into(),
             user_agent: "kubectl",
             code: 403,
-            decision: ("forbid", "no rule"),
+            decision: Some(("forbid", "no rule")),
             received: "2026-11-21T00:00:00.5Z".parse().unwrap(),
             answered: "2026-11-21T00:00:01Z".parse().unwrap(),
         };

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, USER_AGENT};
+use http::Method;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, HeaderName, HeaderValue, USER_AGENT};
 use http::request::Parts;
 use jiff::Timestamp;
-use proto_kube::{Status, User, resource};
+use proto_kube::{Status, User};
 
 use crate::audit;
 use crate::authn::{self, Peer, impersonate};
@@ -37,8 +39,8 @@ struct Asked {
     user: Option<User>,
     /// As whom, if as somebody else.
     impersonated: Option<User>,
-    /// Why it may pass.
-    allowed: String,
+    /// Why it may pass, if it may.
+    allowed: Option<String>,
     /// Why it may not, if it may not.
     refused: Option<String>,
 }
@@ -60,6 +62,7 @@ async fn respond(server: Arc<Server>, peer: Arc<Peer>, request: Request) -> Resp
     let uri =
         server.audit.as_ref().map(|_| parts.uri.path_and_query().map_or(String::new(), ToString::to_string));
     let small = cached::accepts_gzip(&parts.headers);
+    let headless = parts.method == Method::HEAD;
     let under_way = server.metrics.begin(&info);
     let mut asked = Asked {
         info,
@@ -68,7 +71,7 @@ async fn respond(server: Arc<Server>, peer: Arc<Peer>, request: Request) -> Resp
         now: server.now(),
         user: None,
         impersonated: None,
-        allowed: String::new(),
+        allowed: None,
         refused: None,
     };
     let mut response = match admit(&server, &peer, &parts, &mut asked) {
@@ -93,6 +96,7 @@ async fn respond(server: Arc<Server>, peer: Arc<Peer>, request: Request) -> Resp
         took = ?began.elapsed(),
     );
     match asked.info.is_long_running() {
+        _ if headless => head(response),
         true => hold(response, under_way),
         false if small => cached::shrink(response).await,
         false => response,
@@ -124,7 +128,7 @@ fn admit(server: &Server, peer: &Peer, parts: &Parts, asked: &mut Asked) -> Resu
     };
     let fields = selector(&asked.info, &asked.query);
     let allowed = server.authority.permit(&server.store, &user, &attributes(&asked.info, fields.as_ref()));
-    asked.allowed = allowed.map_err(|status| refuse(asked, status))?;
+    asked.allowed = Some(allowed.map_err(|status| refuse(asked, status))?);
     Ok(user)
 }
 
@@ -134,9 +138,7 @@ async fn serve(server: &Arc<Server>, user: User, asked: &Asked, parts: Parts, bo
         return route::answer(server, &user, &asked.info, &asked.query, &parts.headers).await;
     }
     if let Some(target) = asked.info.target.as_ref().filter(|target| !target.is_served()) {
-        // Below a group that is served the answer is a Status, as upstream has it.
-        let known = resource::all().iter().any(|r| r.group == target.group);
-        return if known { reply::status(&Status::no_route()) } else { reply::no_such_page() };
+        return route::not_served(asked.info.verb, target);
     }
     let limit = match time_limit(&asked.query, server.config.request_timeout) {
         Ok(limit) => limit,
@@ -248,9 +250,10 @@ fn write_down(server: &Server, peer: &Peer, asked: &Asked, id: &str, uri: &str, 
         address: peer.address.ip(),
         user_agent: &asked.user_agent,
         code,
-        decision: match &asked.refused {
-            Some(why) => ("forbid", why),
-            None => ("allow", &asked.allowed),
+        decision: match (&asked.refused, &asked.allowed) {
+            (Some(why), _) => Some(("forbid", why)),
+            (None, Some(why)) => Some(("allow", why)),
+            (None, None) => None,
         },
         received: asked.now,
         answered: server.now(),
@@ -259,6 +262,17 @@ fn write_down(server: &Server, peer: &Peer, asked: &Asked, id: &str, uri: &str, 
         server.metrics.audit_errors.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(%error, "an audit event is lost");
     }
+}
+
+/// The answer to HEAD: what GET would be answered, without the body. HTTP/2 takes one for a breach of the protocol.
+fn head(response: Response) -> Response {
+    use hyper::body::Body as _;
+    let length = response.body().size_hint().exact();
+    let mut response = response.map(|_| reply::full(Bytes::new()));
+    if let Some(length) = length {
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    response
 }
 
 /// Counts a request as under way until its body has ended.

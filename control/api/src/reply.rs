@@ -62,19 +62,28 @@ pub fn status(status: &Status) -> Response {
     response
 }
 
+/// So much of a body that is too large is still taken in, and forgotten: a client that is cut off while it sends does
+/// not get to read why.
+const FORGOTTEN: usize = 64 << 20;
+
 /// Reads a whole body of at most `most` bytes.
 ///
 /// # Errors
 /// 413 when it is larger, 400 when it breaks off.
 pub async fn read(mut body: Body, most: usize) -> Result<Bytes, Status> {
-    let mut bytes = BytesMut::new();
+    let (mut bytes, mut size) = (BytesMut::new(), 0);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Status::bad_request(format!("reading the body: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
-        if bytes.len() + data.len() > most {
-            return Err(Status::too_large(most));
+        size += data.len();
+        if size <= most {
+            bytes.extend_from_slice(&data);
+        } else {
+            bytes = BytesMut::new();
+            if size > most + FORGOTTEN {
+                break;
+            }
         }
-        bytes.extend_from_slice(&data);
     }
-    Ok(bytes.freeze())
+    if size > most { Err(Status::too_large(most)) } else { Ok(bytes.freeze()) }
 }

@@ -3,21 +3,39 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use apiserver::{Bound, Config, Server};
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use jiff::{SignedDuration, Timestamp};
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{ServerName, UnixTime};
+use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
+
+/// The time as the server has it.
+#[derive(Debug, Clone)]
+pub(crate) struct Clock(Arc<AtomicI64>);
+
+impl Clock {
+    fn now(&self) -> Timestamp {
+        Timestamp::now() + SignedDuration::from_secs(self.0.load(Ordering::Relaxed))
+    }
+}
+
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(self.now().as_second().try_into().ok()?)))
+    }
+}
 
 /// A server that runs.
 pub(crate) struct Running {
@@ -36,9 +54,8 @@ impl Running {
 
     pub(crate) async fn with(mut config: Config) -> Self {
         let ahead = Arc::new(AtomicI64::new(0));
-        let seconds = ahead.clone();
-        config.clock =
-            Arc::new(move || Timestamp::now() + SignedDuration::from_secs(seconds.load(Ordering::Relaxed)));
+        let clock = Clock(ahead.clone());
+        config.clock = Arc::new(move || clock.now());
         let bound = Bound::new(Server::open(config).await.unwrap()).await.unwrap();
         let (server, address) = (bound.server().clone(), bound.addresses()[0]);
         let shutdown = CancellationToken::new();
@@ -63,6 +80,8 @@ impl Running {
             bundle: self.server.pki.bundle(),
             identity: None,
             headers: Vec::new(),
+            http2: false,
+            clock: Clock(self.ahead.clone()),
         }
     }
 
@@ -84,6 +103,8 @@ pub(crate) struct Client {
     bundle: String,
     identity: Option<pki::Identity>,
     headers: Vec<(String, String)>,
+    http2: bool,
+    clock: Clock,
 }
 
 /// What a server answers.
@@ -114,6 +135,12 @@ impl Client {
         self
     }
 
+    /// Speaks HTTP/2.
+    pub(crate) fn http2(mut self) -> Self {
+        self.http2 = true;
+        self
+    }
+
     pub(crate) fn token(self, token: &str) -> Self {
         self.header("authorization", &format!("Bearer {token}"))
     }
@@ -129,8 +156,9 @@ impl Client {
             roots.add(certificate).unwrap();
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder =
-            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let builder = ClientConfig::builder_with_details(provider, Arc::new(self.clock.clone()))
+            .with_safe_default_protocol_versions()
+            .unwrap();
         let builder = builder.with_root_certificates(roots);
         let mut config = match &self.identity {
             None => builder.with_no_client_auth(),
@@ -161,18 +189,31 @@ impl Client {
     ) -> http::Response<Incoming> {
         let stream = TcpStream::connect(self.address).await.unwrap();
         let name = ServerName::from(self.address.ip());
-        let stream = self.tls(&[]).connect(name, stream).await.unwrap();
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
-        let mut request = http::Request::builder().method(method).uri(path).header("host", "test");
+        let protocols: &[&str] = if self.http2 { &["h2"] } else { &[] };
+        let stream = TokioIo::new(self.tls(protocols).connect(name, stream).await.unwrap());
+        let mut request = http::Request::builder().method(method);
+        request = if self.http2 {
+            request.uri(format!("https://test{path}"))
+        } else {
+            request.uri(path).header("host", "test")
+        };
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
         if !self.headers.iter().any(|(name, _)| name == "content-type") {
             request = request.header("content-type", "application/json");
         }
-        sender.send_request(request.body(Full::new(body.into())).unwrap()).await.unwrap()
+        let request = request.body(Full::new(body.into())).unwrap();
+        if self.http2 {
+            let (mut sender, connection) =
+                hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+            tokio::spawn(connection);
+            sender.send_request(request).await.unwrap()
+        } else {
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
+            tokio::spawn(connection);
+            sender.send_request(request).await.unwrap()
+        }
     }
 
     pub(crate) async fn send(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Answer {
@@ -207,7 +248,7 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut ask: impl Fn
         if ask().await {
             return;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     panic!("never: {what}");
 }

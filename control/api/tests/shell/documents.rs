@@ -1,5 +1,6 @@
 //! What the server tells of itself.
 
+use http::Method;
 use serde_json::json;
 
 use crate::client::Running;
@@ -81,5 +82,32 @@ async fn both_protocols_are_spoken() {
     let nobody = running.anonymous();
     assert_eq!(nobody.negotiate(&["h2", "http/1.1"]).await.as_deref(), Some(&b"h2"[..]));
     assert_eq!(nobody.negotiate(&["http/1.1"]).await.as_deref(), Some(&b"http/1.1"[..]));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn head_is_answered_without_a_body() {
+    let running = Running::start().await;
+    let admin = running.admin();
+    for path in ["/healthz", "/api/v1/namespaces/default", "/openapi/v3/api/v1", "/api/v1/namespaces/none"] {
+        let all = admin.get(path).await;
+        for client in [admin.clone(), admin.clone().http2(), admin.clone().header("accept-encoding", "gzip")]
+        {
+            let head = client.send(Method::HEAD, path, "").await;
+            assert_eq!((head.code, head.body.len()), (all.code, 0), "{path}");
+            assert!(!head.header("content-length").is_empty(), "{path}");
+        }
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn there_are_no_custom_resources() {
+    let running = Running::start().await;
+    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let list = running.admin().get(path).await;
+    assert_eq!((list.code, list.json()["items"].clone()), (200, json!([])));
+    assert_eq!(running.user("jane", &[]).get(path).await.code, 403);
+    assert_eq!(running.admin().post(path, &json!({})).await.code, 404);
     running.stop().await;
 }

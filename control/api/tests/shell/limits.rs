@@ -17,8 +17,10 @@ async fn bodies_are_limited() {
     let running = Running::start().await;
     let admin = running.admin();
     let body = vec![b' '; (3 << 20) + 1];
-    let answer = admin.send(Method::POST, "/api/v1/namespaces/default/configmaps", body).await;
-    assert_eq!((answer.code, answer.json()["reason"].clone()), (413, json!("RequestEntityTooLarge")));
+    for admin in [admin.clone(), admin.http2()] {
+        let answer = admin.send(Method::POST, "/api/v1/namespaces/default/configmaps", body.clone()).await;
+        assert_eq!((answer.code, answer.json()["reason"].clone()), (413, json!("RequestEntityTooLarge")));
+    }
     running.stop().await;
 }
 
