@@ -10,6 +10,7 @@ use store::{Range, Txn, Watch, Write};
 use tokio_util::sync::CancellationToken;
 
 use super::drain::Drain;
+use super::gather::gather;
 use super::{ensure, objects};
 use crate::rest;
 use crate::server::Server;
@@ -45,10 +46,13 @@ async fn follow(server: &Arc<Server>) -> Result<(), String> {
     let accounts = find("", "serviceaccounts")?;
     let maps = find("", "configmaps")?;
     let requests = find("certificates.k8s.io", "certificatesigningrequests")?;
+    let roles = find("rbac.authorization.k8s.io", "clusterroles")?;
     let (present, mut of_namespaces) = open(server, namespaces)?;
     let (_, mut of_accounts) = open(server, accounts)?;
     let (_, mut of_maps) = open(server, maps)?;
     let (asked, mut of_requests) = open(server, requests)?;
+    let (_, mut of_roles) = open(server, roles)?;
+    gather(server, roles).await?;
     let drain = Drain::default();
     for namespace in &present {
         complete(server, &drain, namespace).await?;
@@ -67,6 +71,10 @@ async fn follow(server: &Arc<Server>) -> Result<(), String> {
             }
             changed = next(&mut of_accounts) => restore(server, &drain, accounts, changed?).await?,
             changed = next(&mut of_maps) => restore(server, &drain, maps, changed?).await?,
+            changed = next(&mut of_roles) => {
+                changed?;
+                gather(server, roles).await?;
+            }
             changed = next(&mut of_requests) => {
                 for (_, object) in changed? {
                     if let Some(request) = object {

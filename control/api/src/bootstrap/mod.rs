@@ -1,8 +1,10 @@
 //! What a cluster begins with, and the few objects that must always be there. The loop here does the work of upstream's
 //! controllers for exactly those: `default` service accounts, `kube-root-ca.crt`, the `kubernetes` Service's address,
-//! the signing of approved certificate requests, and the emptying of namespaces that are deleted.
+//! the signing of approved certificate requests, the rules of cluster roles that are made of others, and the emptying of
+//! namespaces that are deleted.
 
 mod drain;
+mod gather;
 mod keep;
 mod leases;
 mod objects;

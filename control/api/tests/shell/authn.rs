@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::client::Running;
+use crate::client::{Running, until};
 
 const WHO: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
@@ -56,6 +56,7 @@ async fn certificates_tell_user_and_groups() {
     assert_eq!(running.anonymous().identity(other.admin()).get("/api").await.code, 401);
     assert_eq!(jane.get("/api").await.code, 200);
     running.leap(400 * 24 * 3600);
+    running.server.pki.renew(running.server.now()).unwrap();
     assert_eq!(jane.get("/api").await.code, 401);
     running.stop().await;
 }
@@ -207,5 +208,26 @@ async fn approved_requests_are_signed() {
         (&user["username"], &user["groups"]),
         (&json!("bob"), &json!(["ops", "system:authenticated"]))
     );
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn roles_made_of_others_follow_them() {
+    let running = Running::start().await;
+    let (admin, roles) = (running.admin(), format!("{RBAC}/clusterroles"));
+    let rule = json!({"apiGroups": ["example.com"], "resources": ["widgets"], "verbs": ["get"]});
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "rules": [rule],
+        "metadata": {"name": "widgets", "labels": {"rbac.authorization.k8s.io/aggregate-to-view": "true"}},
+    });
+    let has = async |name: &str| {
+        let found = admin.get(&format!("{roles}/{name}")).await.json();
+        found["rules"].as_array().unwrap().contains(&rule)
+    };
+    admin.create(&roles, &role).await;
+    // `view` is a part of `edit`, and that of `admin`.
+    until("it is gathered", async || has("view").await && has("edit").await && has("admin").await).await;
+    admin.delete(&format!("{roles}/widgets")).await;
+    until("it is left out", async || !has("view").await && !has("admin").await).await;
     running.stop().await;
 }

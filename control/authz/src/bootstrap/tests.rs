@@ -141,3 +141,13 @@ fn mending_adds_what_is_missing_and_keeps_the_rest() {
     let mended = reconcile(Some(&other), expected).unwrap();
     assert_eq!(object::items(&mended, &["aggregationRule", "clusterRoleSelectors"]).count(), 2);
 }
+
+#[test]
+fn what_is_gathered_is_there_from_the_beginning() {
+    let all: Vec<_> =
+        objects().into_iter().filter(|(r, _)| r.resource == "clusterroles").map(|(_, o)| o).collect();
+    for role in &all {
+        let name = proto_kube::object::name(role);
+        assert_eq!(crate::rbac::aggregate(role, &all), None, "{name}");
+    }
+}
