@@ -44,6 +44,8 @@ pub struct Config {
     pub connections: usize,
     /// The largest body of a request, in bytes.
     pub body_limit: usize,
+    /// How often certificates and keys are looked at.
+    pub renewal: Duration,
     /// The time.
     pub clock: Clock,
 }
@@ -68,6 +70,7 @@ impl Config {
             queue: 128,
             connections: 16_384,
             body_limit: 3 << 20,
+            renewal: Duration::from_secs(600),
             clock: Arc::new(Timestamp::now),
         }
     }

@@ -29,8 +29,6 @@ const HELLO: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(90);
 /// How long requests may still run when the server goes down.
 const LAST_WORDS: Duration = Duration::from_secs(10);
-/// How often certificates and keys are looked at.
-const RENEWAL: Duration = Duration::from_secs(600);
 /// The largest head of a request.
 const HEAD: u32 = 64 << 10;
 
@@ -209,24 +207,36 @@ fn introduce(server: &Server, address: Option<SocketAddr>) -> Result<(), pki::Er
 
 /// Makes new certificates and keys before the old ones end.
 async fn renew(server: Arc<Server>, address: Option<SocketAddr>, shutdown: CancellationToken) {
+    let mut told = true;
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(RENEWAL) => {}
+            () = tokio::time::sleep(server.config.renewal) => {}
         }
         match server.pki.renew(server.now()) {
-            Ok(false) => {}
-            Ok(true) => {
-                server.tokens.clear();
-                if let Err(why) = bootstrap::publish_authorities(&server).await {
-                    tracing::error!(why, "publishing the new authorities");
-                }
-                if let Err(error) = introduce(&server, address) {
-                    tracing::error!(error = &error as &dyn std::error::Error, "writing the kubeconfig");
-                }
-                tracing::info!("certificates renewed");
-            }
+            Ok(new) => told &= !new,
             Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "renewing certificates"),
         }
+        if !told {
+            told = tell(&server, address).await;
+        }
     }
+}
+
+/// Tells everybody of new certificates and keys; whether that was possible.
+async fn tell(server: &Server, address: Option<SocketAddr>) -> bool {
+    server.tokens.clear();
+    let published = bootstrap::publish_authorities(server).await;
+    if let Err(why) = &published {
+        tracing::error!(why, "publishing the new authorities");
+    }
+    let introduced = introduce(server, address);
+    if let Err(error) = &introduced {
+        tracing::error!(error = error as &dyn std::error::Error, "writing the kubeconfig");
+    }
+    let told = published.is_ok() && introduced.is_ok();
+    if told {
+        tracing::info!("certificates renewed");
+    }
+    told
 }

@@ -1,6 +1,7 @@
 //! Starts, ends, and what outlives them.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
 
 use apiserver::Config;
 use apiserver::admin::{self, Order, Outcome};
@@ -142,4 +143,42 @@ async fn a_backup_is_restored_while_the_server_runs() {
     let outcome = admin::order(&socket, &Order::Restore(dir.path().join("none"))).await.unwrap();
     assert!(matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
     running.stop().await;
+}
+
+#[tokio::test]
+async fn authorities_follow_each_other_and_everybody_is_told() {
+    const YEAR: i64 = 365 * 24 * 3600;
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { renewal: Duration::from_millis(10), ..on_disk(dir.path()) };
+    let running = Running::with(config).await;
+    let first = running.admin();
+    let trusted = async |admin: &crate::client::Client| {
+        let map = admin.get("/api/v1/namespaces/default/configmaps/kube-root-ca.crt").await.json();
+        map["data"]["ca.crt"].as_str().unwrap_or_default().to_owned()
+    };
+    let old = trusted(&first).await;
+    let kubeconfig = || std::fs::read_to_string(dir.path().join("admin.kubeconfig")).unwrap();
+    let written = kubeconfig();
+
+    // A successor is trusted two years before the end. What the server shows is still of the one that all know.
+    running.leap(8 * YEAR + YEAR / 2);
+    until("the kubeconfig is written again", async || kubeconfig() != written).await;
+    assert_eq!(first.get("/api/v1/namespaces").await.code, 401, "the certificate has ended");
+    let second = first.clone().identity(running.server.pki.admin());
+    until("all are told", async || trusted(&second).await != old).await;
+    let both = trusted(&second).await;
+    assert!(both.starts_with(&old) && both.matches("BEGIN").count() == 2, "{both}");
+
+    // A year later it signs, and who has been told of it does not notice.
+    running.leap(YEAR);
+    let third = running.admin();
+    until("it signs", async || !running.server.pki.bundle().starts_with(&old)).await;
+    let third = third.identity(running.server.pki.admin());
+    assert_eq!(third.get("/api/v1/namespaces").await.code, 200);
+    until("the order is told too", async || !trusted(&third).await.starts_with(&old)).await;
+    running.stop().await;
+
+    // It is so after a start, too.
+    let text = std::fs::read_to_string(dir.path().join("control/pki/pki.json")).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["authorities"].as_array().unwrap().len(), 2);
 }
