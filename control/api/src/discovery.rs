@@ -2,10 +2,69 @@
 //! group.
 
 use proto_kube::resource::{self, Resource, Subresource};
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 /// The media type of the aggregated documents.
 pub const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+/// The members of the documents, as upstream writes them: people read them, and scripts look for them by `grep`.
+const ORDER: [&str; 24] = [
+    "apiVersion",
+    "metadata",
+    "name",
+    "groupVersion",
+    "resource",
+    "subresource",
+    "singularName",
+    "namespaced",
+    "responseKind",
+    "group",
+    "version",
+    "kind",
+    "resources",
+    "scope",
+    "singularResource",
+    "verbs",
+    "shortNames",
+    "categories",
+    "subresources",
+    "versions",
+    "preferredVersion",
+    "clientCIDR",
+    "serverAddress",
+    "freshness",
+];
+
+/// A document in JSON, its members in upstream's order.
+#[must_use]
+pub fn text(document: &Value) -> String {
+    serde_json::to_string(&Ordered { value: document, whole: true }).expect("maps with keys of text are JSON")
+}
+
+/// A part of a document, or the whole, which alone begins with its kind.
+struct Ordered<'a> {
+    value: &'a Value,
+    whole: bool,
+}
+
+impl Serialize for Ordered<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let part = |value| Ordered { value, whole: false };
+        match self.value {
+            Value::Array(items) => serializer.collect_seq(items.iter().map(part)),
+            Value::Object(members) => {
+                let mut members: Vec<_> = members.iter().collect();
+                members.sort_by_key(|(name, _)| match ORDER.iter().position(|known| known == name) {
+                    Some(_) if self.whole && *name == "kind" => 0,
+                    at => at.unwrap_or(ORDER.len()) + 1,
+                });
+                serializer.collect_map(members.into_iter().map(|(name, value)| (name, part(value))))
+            }
+            other => other.serialize(serializer),
+        }
+    }
+}
 
 /// Whether a client wants the aggregated document rather than the old one: which of the two its `Accept` names first.
 #[must_use]
@@ -282,5 +341,16 @@ mod tests {
         assert_eq!((&scale["group"], &scale["kind"]), (&json!("autoscaling"), &json!("Scale")));
         assert_eq!((group("nope"), resource_list("apps", "v9")), (None, None));
         assert!(paths().contains(&"/apis/apps/v1".to_owned()));
+    }
+
+    #[test]
+    fn documents_read_as_upstreams_do() {
+        let apps = text(&resource_list("apps", "v1").unwrap());
+        let start = r#"{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"apps/v1","resources":[{"name":"controllerrevisions","singularName":"controllerrevision","namespaced":true,"kind":"ControllerRevision","verbs":["#;
+        assert!(apps.starts_with(start), "{apps}");
+        let core = text(&aggregated_core());
+        let start = r#"{"kind":"APIGroupDiscoveryList","apiVersion":"apidiscovery.k8s.io/v2","metadata":{},"items":[{"metadata":{},"versions":[{"version":"v1","resources":[{"resource":"#;
+        assert!(core.starts_with(start), "{core}");
+        assert_eq!(serde_json::from_str::<Value>(&core).unwrap(), aggregated_core());
     }
 }

@@ -21,9 +21,9 @@ use crate::server::Server;
 pub const VERSION: (&str, &str) = ("1", "37");
 
 static CORE: LazyLock<Document> =
-    LazyLock::new(|| Document::json(discovery::AGGREGATED, &discovery::aggregated_core()));
+    LazyLock::new(|| Document::new(discovery::AGGREGATED, discovery::text(&discovery::aggregated_core())));
 static GROUPS: LazyLock<Document> =
-    LazyLock::new(|| Document::json(discovery::AGGREGATED, &discovery::aggregated_groups()));
+    LazyLock::new(|| Document::new(discovery::AGGREGATED, discovery::text(&discovery::aggregated_groups())));
 
 /// Whether a path may be seen by those who prove no identity.
 #[must_use]
@@ -40,12 +40,12 @@ pub async fn answer(
     query: &Query,
     headers: &HeaderMap,
 ) -> Response {
-    let response = document(server, user, info, query, headers).await;
+    let response = found(server, user, info, query, headers).await;
     let reads = matches!(info.verb, "get" | "head") || response.status() == http::StatusCode::NOT_FOUND;
     if reads { response } else { reply::status(&not_allowed()) }
 }
 
-async fn document(
+async fn found(
     server: &Arc<Server>,
     user: &User,
     info: &RequestInfo,
@@ -58,14 +58,12 @@ async fn document(
         [] => index(server, user),
         ["api"] if aggregated(headers) => CORE.answer(headers, "public", "Accept"),
         ["apis"] if aggregated(headers) => GROUPS.answer(headers, "public", "Accept"),
-        ["api"] => reply::json(200, &discovery::core_versions(&address(server))),
-        ["apis"] => reply::json(200, &discovery::group_list()),
+        ["api"] => old(&discovery::core_versions(&address(server))),
+        ["apis"] => old(&discovery::group_list()),
         ["api", version] => of_version("", version),
-        ["apis", group] => {
-            discovery::group(group).map_or_else(reply::no_such_page, |document| reply::json(200, &document))
-        }
+        ["apis", group] => discovery::group(group).map_or_else(reply::no_such_page, |group| old(&group)),
         ["apis", group, version] => of_version(group, version),
-        ["version"] => reply::json(200, &version()),
+        ["version"] => reply::bytes(200, "application/json", version()),
         ["metrics"] => reply::bytes(200, "text/plain; version=0.0.4; charset=utf-8", figures(server)),
         [path @ ("healthz" | "livez" | "readyz"), one @ ..] => {
             let one = (!one.is_empty()).then(|| one.join("/"));
@@ -82,10 +80,15 @@ async fn document(
     }
 }
 
+/// An old document.
+fn old(value: &Value) -> Response {
+    reply::bytes(200, "application/json", discovery::text(value))
+}
+
 /// The old document of a version; below a group that is served the refusal is a Status, as upstream has it.
 fn of_version(group: &str, version: &str) -> Response {
     match discovery::resource_list(group, version) {
-        Some(document) => reply::json(200, &document),
+        Some(resources) => old(&resources),
         None if group.is_empty() || discovery::group(group).is_some() => reply::status(&Status::no_route()),
         None => reply::no_such_page(),
     }
@@ -148,18 +151,28 @@ fn index(server: &Server, user: &User) -> Response {
     reply::json(200, &json!({"paths": discovery::paths().into_iter().filter(may).collect::<Vec<_>>()}))
 }
 
-/// The document at `/version`.
-#[must_use]
-pub fn version() -> Value {
+/// The document at `/version`, for people too.
+fn version() -> String {
     let (major, minor) = VERSION;
     let own = env!("CARGO_PKG_VERSION");
-    json!({
-        "major": major, "minor": minor, "gitVersion": format!("v{major}.{minor}.0+cleat-{own}"),
-        "emulationMajor": major, "emulationMinor": minor,
-        "minCompatibilityMajor": major, "minCompatibilityMinor": "36",
-        "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
-        "goVersion": "", "compiler": "rustc", "platform": platform(),
-    })
+    let members = [
+        ("major", major),
+        ("minor", minor),
+        ("emulationMajor", major),
+        ("emulationMinor", minor),
+        ("minCompatibilityMajor", major),
+        ("minCompatibilityMinor", "36"),
+        ("gitVersion", &format!("v{major}.{minor}.0+cleat-{own}")),
+        ("gitCommit", ""),
+        ("gitTreeState", "clean"),
+        ("buildDate", "1970-01-01T00:00:00Z"),
+        ("goVersion", ""),
+        ("compiler", "rustc"),
+        ("platform", &platform()),
+    ];
+    let lines: Vec<String> =
+        members.iter().map(|(name, value)| format!("  {name:?}: {}", Value::from(*value))).collect();
+    format!("{{\n{}\n}}", lines.join(",\n"))
 }
 
 fn platform() -> String {

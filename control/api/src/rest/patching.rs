@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proto_kube::decode::{self, Strictness};
 use proto_kube::field::{self, Path};
 use proto_kube::status::{Result, Status};
-use proto_kube::{Gvk, schema};
+use proto_kube::{Gvk, object, schema};
 use serde_json::{Value, json};
 
 use super::call::Call;
@@ -120,6 +120,7 @@ impl Patch {
     /// # Errors
     /// 422 for what does not fit.
     pub(crate) fn decode(&self, call: &Call<'_>, kind: &Gvk, patched: Value) -> Result<Value> {
+        self.same_kind(&patched, kind)?;
         let strictness = match self.options.validation {
             // What an apply does not know is found when it is applied.
             _ if self.kind == Type::Apply => Strictness::Ignore,
@@ -137,6 +138,21 @@ impl Patch {
         }
         call.warn(problems);
         Ok(object)
+    }
+
+    /// Refuses what is of another kind than before the patch. A strategic merge patch does not reach the kind.
+    fn same_kind(&self, patched: &Value, kind: &Gvk) -> Result<()> {
+        let found = Gvk::new(object::text(patched, &["apiVersion"]), object::text(patched, &["kind"]));
+        let known = found.kind == kind.kind && proto_kube::resource::of_kind(&found).is_some();
+        match self.kind {
+            Type::Json | Type::Merge if found.kind.is_empty() => {
+                Err(self.invalid(patched, &format!("Object 'Kind' is missing in '{patched}'")))
+            }
+            Type::Json | Type::Merge if found != *kind && !known => {
+                Err(self.invalid(patched, &body::other_kind(&found, kind)))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// 422 for what came of the patch.
@@ -214,7 +230,7 @@ fn restored(mismatch: &str) -> Option<String> {
         "array" => "slice",
         "object" => "map",
         "string" | "bool" => found,
-        number if number.contains(['.', 'e', 'E']) => "float64",
+        number if number.contains('.') => "float64",
         _ => "int64",
     };
     Some(match (expected, found) {
