@@ -14,7 +14,6 @@ use http::header::{
 };
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
-use serde_json::Value;
 use sha2::{Digest, Sha512};
 
 use crate::authn::hex;
