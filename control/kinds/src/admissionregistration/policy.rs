@@ -21,12 +21,7 @@ pub(super) struct ValidatingAdmissionPolicy;
 
 impl Kind for ValidatingAdmissionPolicy {
     fn default(&self, object: &mut Value) {
-        object::member(object, "spec");
-        let spec = &mut object["spec"];
-        object::default(spec, "failurePolicy", "Fail");
-        if let Some(resources) = spec.get_mut("matchConstraints").filter(|r| r.is_object()) {
-            default_resources(resources);
-        }
+        default_spec(object);
     }
 
     fn generation(&self) -> &'static [&'static str] {
@@ -60,11 +55,25 @@ impl Kind for ValidatingAdmissionPolicy {
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        let kind = object::at(object, &["spec", "paramKind"])
-            .map(|kind| format!("{}/{}", object::text(kind, &["apiVersion"]), object::text(kind, &["kind"])));
         let validations = object::items(object, &["spec", "validations"]).count();
-        let kind = kind.unwrap_or_else(|| "<unset>".to_owned());
-        workload::row(object, vec![validations.into(), kind.into()], now)
+        workload::row(object, vec![validations.into(), param_kind_cell(object).into()], now)
+    }
+}
+
+/// The kind of a policy's parameters, for its row.
+pub(super) fn param_kind_cell(object: &Value) -> String {
+    object::at(object, &["spec", "paramKind"]).map_or("<unset>".to_owned(), |kind| {
+        format!("{}/{}", object::text(kind, &["apiVersion"]), object::text(kind, &["kind"]))
+    })
+}
+
+/// Sets what a policy leaves out.
+pub(super) fn default_spec(object: &mut Value) {
+    object::member(object, "spec");
+    let spec = &mut object["spec"];
+    object::default(spec, "failurePolicy", "Fail");
+    if let Some(resources) = spec.get_mut("matchConstraints").filter(|r| r.is_object()) {
+        default_resources(resources);
     }
 }
 
@@ -75,7 +84,8 @@ pub(super) fn default_resources(resources: &mut Value) {
     matching::default_rules(resources, "excludeResourceRules");
 }
 
-fn spec(spec: &Field<'_>, policy: &str) {
+/// Rule: what a policy is asked about, and what becomes of a request when that fails.
+pub(super) fn matched(spec: &Field<'_>) {
     spec.at("failurePolicy").one_of(&["Fail", "Ignore"]);
     if let Some(kind) = spec.member("paramKind") {
         param_kind(&kind);
@@ -85,6 +95,10 @@ fn spec(spec: &Field<'_>, policy: &str) {
         matching::resources_of(&resources);
         resources.at("resourceRules").needs("");
     }
+}
+
+fn spec(spec: &Field<'_>, policy: &str) {
+    matched(spec);
     matching::conditions(&spec.at("matchConditions"));
     spec.at("variables").items().for_each(|at| variable(&at));
     let (validations, annotations) = (spec.at("validations"), spec.at("auditAnnotations"));
@@ -141,7 +155,7 @@ fn group_version(at: &Field<'_>, group: &str, version: &str) {
     }
 }
 
-fn variable(variable: &Field<'_>) {
+pub(super) fn variable(variable: &Field<'_>) {
     let at = variable.at("name");
     let first = |c: char| c.is_ascii_alphabetic() || c == '_';
     if at.text().trim().is_empty() {

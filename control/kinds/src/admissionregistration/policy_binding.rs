@@ -1,11 +1,11 @@
-//! `ValidatingAdmissionPolicyBinding`: where a policy holds, and with which parameters.
+//! `ValidatingAdmissionPolicyBinding` and `MutatingAdmissionPolicyBinding`: where a policy holds, and with which parameters.
 
 use jiff::Timestamp;
 use proto_kube::field::Errors;
 use proto_kube::{name, object};
 use serde_json::Value;
 
-use super::{matching, policy};
+use super::{matching, mutating_policy, policy};
 use crate::apps::workload;
 use crate::check::{self, Field};
 use crate::column::{AGE, Column, NAME, text};
@@ -13,9 +13,11 @@ use crate::{Kind, meta, scale};
 
 const ACTIONS: [&str; 3] = ["Audit", "Deny", "Warn"];
 
-pub(super) struct ValidatingAdmissionPolicyBinding;
+pub(super) struct Binding {
+    pub(super) mutating: bool,
+}
 
-impl Kind for ValidatingAdmissionPolicyBinding {
+impl Kind for Binding {
     fn default(&self, object: &mut Value) {
         if let Some(resources) = object.pointer_mut("/spec/matchResources").filter(|r| r.is_object()) {
             policy::default_resources(resources);
@@ -35,8 +37,13 @@ impl Kind for ValidatingAdmissionPolicyBinding {
             }
             if let Some(resources) = spec.member("matchResources") {
                 matching::resources_of(&resources);
+                if self.mutating {
+                    mutating_policy::mutable(&resources);
+                }
             }
-            actions(&spec.at("validationActions"));
+            if !self.mutating {
+                actions(&spec.at("validationActions"));
+            }
         })
     }
 

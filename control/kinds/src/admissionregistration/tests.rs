@@ -4,11 +4,13 @@ use jiff::Timestamp;
 use proto_kube::field::Errors;
 use serde_json::{Value, json};
 
+use super::mutating_policy::MutatingAdmissionPolicy;
 use super::policy::ValidatingAdmissionPolicy as Policy;
-use super::policy_binding::ValidatingAdmissionPolicyBinding as Binding;
+use super::policy_binding;
 use super::webhook::Configuration;
-use crate::Kind;
+use crate::{Kind, check};
 
+const BINDING: policy_binding::Binding = policy_binding::Binding { mutating: false };
 const VALIDATING: Configuration = Configuration { mutating: false };
 
 fn texts(errors: Errors) -> Vec<String> {
@@ -160,8 +162,38 @@ fn policy_rules() {
 }
 
 #[test]
+fn mutating_policy_rules() {
+    let rules = |operation: &str| json!([{"operations": [operation], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}]);
+    let good = |operation: &str| {
+        let patch = json!({"patchType": "JSONPatch", "jsonPatch": {"expression": "[]"}});
+        json!({"matchConstraints": {"resourceRules": rules(operation)}, "mutations": [patch], "reinvocationPolicy": "Never"})
+    };
+    let found = |spec: Value| {
+        let kind = "MutatingAdmissionPolicy";
+        let mut object = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "spec": spec});
+        MutatingAdmissionPolicy.default(&mut object);
+        let mut errors = texts(check::schema(&object));
+        errors.extend(texts(MutatingAdmissionPolicy.validate(&object)));
+        errors
+    };
+    assert_eq!(found(good("CREATE")), Vec::<String>::new());
+    let at = "spec.matchConstraints.resourceRules.operations";
+    let only = "supported values: \"*\", \"CONNECT\", \"CREATE\", \"UPDATE\"";
+    assert_eq!(found(good("DELETE")), [format!("{at}: Unsupported value: \"DELETE\": {only}")]);
+    let mut both = good("UPDATE");
+    both["mutations"] = json!([{"patchType": "ApplyConfiguration", "jsonPatch": {"expression": "[]"}}]);
+    assert_eq!(
+        found(both),
+        [
+            "spec.mutations[0].applyConfiguration: Required value: must be specified when patchType is ApplyConfiguration",
+            "spec.mutations[0].jsonPatch: Invalid value: \"{jsonPatch}\": must not be specified when patchType is ApplyConfiguration",
+        ]
+    );
+}
+
+#[test]
 fn binding_rules() {
-    let binding = |spec: Value| texts(Binding.validate(&json!({"spec": spec})));
+    let binding = |spec: Value| texts(BINDING.validate(&json!({"spec": spec})));
     assert_eq!(
         binding(json!({"policyName": "a", "validationActions": ["Deny", "Audit"]})),
         Vec::<String>::new()
@@ -188,6 +220,6 @@ fn rows() {
         json!(["p.example.com", 1, "v1/ConfigMap", "<unknown>"])
     );
     let binding = json!({"metadata": {"name": "b"}, "spec": {"policyName": "p", "paramRef": {"name": "x"}}});
-    assert_eq!(Value::from(Binding.cells(&binding, now)), json!(["b", "p", "*/x", "<unknown>"]));
+    assert_eq!(Value::from(BINDING.cells(&binding, now)), json!(["b", "p", "*/x", "<unknown>"]));
     assert_eq!(Value::from(VALIDATING.cells(&hooks(json!({})), now)), json!(["", 1, "<unknown>"]));
 }

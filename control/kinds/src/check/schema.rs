@@ -32,7 +32,11 @@ fn member(table: &Table, field: &proto_kube::schema::Field, parent: &Field<'_>) 
     let empty = field.required && field.shape == Shape::String && at.is_empty();
     if at.is_set() && !empty {
         if !field.one_of.is_empty() && !at.is_empty() {
-            at.maybe_one_of(&field.one_of);
+            let list = matches!(field.shape, Shape::List(_));
+            at.items().filter(|_| list).for_each(|item| item.maybe_one_of(&field.one_of));
+            if !list {
+                at.maybe_one_of(&field.one_of);
+            }
         }
         shape(table, &field.shape, &at);
     } else if field.required {

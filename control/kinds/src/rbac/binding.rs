@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use proto_kube::field::Errors;
 use proto_kube::{name, object};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::GROUP;
 use crate::Kind;
