@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -39,6 +40,37 @@ impl Control {
         let mut control = Self { folder, arguments, child };
         control.wait_ready()?;
         Ok(control)
+    }
+
+    /// [`Control::start`] with its state on a file system of so many MiB, that ends with the process.
+    ///
+    /// # Errors
+    /// Without root, which the mount needs.
+    pub fn start_on_disk_of(mebibytes: u32) -> Result<Self> {
+        if fs::metadata("/proc/self")?.uid() != 0 {
+            bail!("a small disk is mounted for this test: run it as root");
+        }
+        let folder = tempfile::tempdir()?;
+        let data = folder.path().join("data");
+        fs::create_dir(&data)?;
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c"]);
+        command.arg(format!("mount -t tmpfs -o size={mebibytes}m tmpfs \"$1\" && shift && exec \"$@\""));
+        command.arg("sh").arg(data).arg(programs::debug()?.join("cleat"));
+        let child = serve(command, folder.path(), &[])?;
+        let mut control = Self { folder, arguments: Vec::new(), child };
+        control.wait_ready()?;
+        Ok(control)
+    }
+
+    /// The data directory of [`Control::start_on_disk_of`], seen from outside; gone when the process is.
+    #[must_use]
+    pub fn small_disk(&self) -> PathBuf {
+        let path = self.folder.path().join("data");
+        Path::new("/proc")
+            .join(self.pid().to_string())
+            .join("root")
+            .join(path.strip_prefix("/").unwrap_or(&path))
     }
 
     /// Kills it as a power cut would, and starts it again on the same state.
@@ -158,13 +190,17 @@ impl Drop for Control {
 }
 
 fn spawn(folder: &Path, arguments: &[String]) -> Result<Child> {
+    serve(Command::new(programs::debug()?.join("cleat")), folder, arguments)
+}
+
+/// Starts `command`, which takes the arguments of `cleat`.
+fn serve(mut command: Command, folder: &Path, arguments: &[String]) -> Result<Child> {
     let log = File::options().create(true).append(true).open(folder.join("log"))?;
     // Of the run before: its port may be another's by now.
     let kubeconfig = folder.join("admin.kubeconfig");
     if kubeconfig.exists() {
         fs::remove_file(&kubeconfig)?;
     }
-    let mut command = Command::new(programs::debug()?.join("cleat"));
     command.args(["control", "--listen", "127.0.0.1:0", "--data-dir"]).arg(folder.join("data"));
     command.arg("--kubeconfig").arg(&kubeconfig).args(arguments);
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
