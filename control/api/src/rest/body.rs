@@ -64,14 +64,25 @@ fn check_kind(found: &Gvk, expected: &Gvk) -> Result<()> {
         return Err(Status::bad_request(why));
     }
     let (kind, version, wanted) = (&found.kind, &found.version, &expected.kind);
-    let cannot = format!("{kind} in version \"{version}\" cannot be handled as a {wanted}");
-    let why = if known {
-        format!("converting ({version}.{kind}) to ({}.{wanted}): unknown conversion", package(expected))
+    let why = other_kind(found, expected);
+    Err(Status::bad_request(format!(
+        "{kind} in version \"{version}\" cannot be handled as a {wanted}: {why}"
+    )))
+}
+
+/// Why something of another kind is not what is expected.
+pub(crate) fn other_kind(found: &Gvk, expected: &Gvk) -> String {
+    let Gvk { kind, version, .. } = found;
+    if proto_kube::resource::of_kind(found).is_some() {
+        format!(
+            "converting ({version}.{kind}) to ({}.{}): unknown conversion",
+            package(expected),
+            expected.kind
+        )
     } else {
         let version = found.api_version();
         format!("no kind \"{kind}\" is registered for version \"{version}\" in scheme \"{SCHEME}\"")
-    };
-    Err(Status::bad_request(format!("{cannot}: {why}")))
+    }
 }
 
 fn protobuf(bytes: &[u8], expected: &Gvk, id: TypeId) -> Result<Value> {
