@@ -235,21 +235,15 @@ pub(crate) enum Verb {
     Delete(Delete),
     /// Set and remove labels
     Label {
-        /// `TYPE/NAME`
-        #[arg(required = true, num_args = 1, value_name = "OBJECT")]
-        object: Vec<String>,
-        /// KEY=VALUE, or KEY- to remove
-        #[arg(required = true, value_name = "CHANGE")]
-        changes: Vec<String>,
+        /// `TYPE NAME` or `TYPE/NAME`; then KEY=VALUE to set, KEY- to remove
+        #[arg(required = true, value_names = ["OBJECT", "CHANGE"])]
+        words: Vec<String>,
     },
     /// Set and remove annotations
     Annotate {
-        /// `TYPE/NAME`
-        #[arg(required = true, num_args = 1, value_name = "OBJECT")]
-        object: Vec<String>,
-        /// KEY=VALUE, or KEY- to remove
-        #[arg(required = true, value_name = "CHANGE")]
-        changes: Vec<String>,
+        /// `TYPE NAME` or `TYPE/NAME`; then KEY=VALUE to set, KEY- to remove
+        #[arg(required = true, value_names = ["OBJECT", "CHANGE"])]
+        words: Vec<String>,
     },
     /// Set how many replicas there should be
     Scale {

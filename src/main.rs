@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    end_when_unheard();
     match run(args::Cleat::parse()) {
         Ok(code) => code,
         Err(error) => {
@@ -28,6 +29,19 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Who closes our output, as `| head` does, has seen enough: that is no fault to report. The code is that of a program
+/// which the signal ends.
+fn end_when_unheard() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload_as_str().unwrap_or_default();
+        if text.starts_with("failed printing to stdout: Broken pipe") {
+            std::process::exit(141);
+        }
+        usual(panic);
+    }));
 }
 
 fn run(cleat: args::Cleat) -> anyhow::Result<ExitCode> {

@@ -53,12 +53,13 @@ pub(super) async fn delete(cluster: &Cluster, delete: Delete) -> anyhow::Result<
 }
 
 /// Sets and removes (`key-`) labels or annotations.
-pub(super) async fn metadata(
-    cluster: &Cluster,
-    map: &str,
-    words: &[String],
-    changes: &[String],
-) -> anyhow::Result<()> {
+pub(super) async fn metadata(cluster: &Cluster, map: &str, words: &[String]) -> anyhow::Result<()> {
+    // No type and no name looks like a change.
+    let changes = words.iter().position(|w| w.contains('=') || w.ends_with('-')).unwrap_or(words.len());
+    let (words, changes) = words.split_at(changes);
+    if changes.is_empty() {
+        bail!("which {map}? KEY=VALUE sets one, KEY- removes it");
+    }
     let mut values = Map::new();
     for change in changes {
         let (key, value) = match (change.split_once('='), change.strip_suffix('-')) {

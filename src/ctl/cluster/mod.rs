@@ -49,10 +49,8 @@ pub(super) async fn run(kubeconfig: &Path, ctl: Ctl) -> anyhow::Result<ExitCode>
         Verb::Create { files } => apply::create(&cluster, &files).await?,
         Verb::Apply { files, force } => apply::apply(&cluster, &files, force).await?,
         Verb::Delete(delete) => change::delete(&cluster, delete).await?,
-        Verb::Label { object, changes } => change::metadata(&cluster, "labels", &object, &changes).await?,
-        Verb::Annotate { object, changes } => {
-            change::metadata(&cluster, "annotations", &object, &changes).await?;
-        }
+        Verb::Label { words } => change::metadata(&cluster, "labels", &words).await?,
+        Verb::Annotate { words } => change::metadata(&cluster, "annotations", &words).await?,
         Verb::Scale { object, replicas } => change::scale(&cluster, &object, replicas).await?,
         Verb::Patch { object, patch, kind } => change::patch(&cluster, &object, &patch, kind).await?,
         Verb::Wait { object, condition, timeout } => {
