@@ -1,5 +1,6 @@
 //! The server as its handlers share it, and what a handler is told of the request it answers.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
@@ -28,6 +29,15 @@ pub enum Error {
     /// The store cannot be opened.
     #[error("opening the store")]
     Store(#[source] store::Error),
+    /// The directory of all lasting state cannot be made.
+    #[error("making {}", path.display())]
+    Directory {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The keys cannot be read or made.
     #[error("the cluster's keys")]
     Pki(#[source] pki::Error),
@@ -91,6 +101,9 @@ impl Server {
     pub async fn open(config: Config) -> Result<Arc<Self>, Error> {
         let now = (config.clock)();
         let control = config.data.as_ref().map(|data| data.join("control"));
+        if let Some(dir) = &control {
+            keep(dir).map_err(|source| Error::Directory { path: dir.clone(), source })?;
+        }
         let keys = control.as_ref().map(|dir| dir.join("pki"));
         let pki = pki::Pki::open(keys.as_deref(), names(&config), now).map_err(Error::Pki)?;
         let place = match (&config.etcd, &control) {
@@ -149,6 +162,17 @@ impl Server {
     pub(crate) fn set_ready(&self) {
         self.ready.store(true, Ordering::Release);
     }
+}
+
+/// Makes a directory and the names that lead to it durable: what is synced in it must not be lost with them.
+fn keep(dir: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    for parent in dir.ancestors().skip(1) {
+        // Those that we may not open were there before us.
+        let _ = std::fs::File::open(parent).and_then(|parent| parent.sync_all());
+    }
+    Ok(())
 }
 
 /// The names of the serving certificate.

@@ -84,7 +84,16 @@ pub(crate) fn write(path: &Path, state: &State) -> Result<(), Error> {
     let text = serde_json::to_vec_pretty(&file)
         .map_err(|e| Error::Format { path: path.to_owned(), why: e.to_string() })?;
     replace(path, &text, 0o600)?;
-    replace(&path.with_file_name("ca.crt"), state.bundle().as_bytes(), 0o644)
+    publish(path, state)
+}
+
+/// Lays `ca.crt` beside the file, unless it is there as it should be: the process may have ended between the two.
+pub(crate) fn publish(path: &Path, state: &State) -> Result<(), Error> {
+    let (bundle, path) = (state.bundle(), path.with_file_name("ca.crt"));
+    if std::fs::read(&path).is_ok_and(|found| found == bundle.as_bytes()) {
+        return Ok(());
+    }
+    replace(&path, bundle.as_bytes(), 0o644)
 }
 
 /// Writes a file beside `path`, makes it durable and moves it there, so that nobody ever finds half of it.

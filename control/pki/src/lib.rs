@@ -130,8 +130,10 @@ impl Pki {
         let file = dir.map(|dir| dir.join("pki.json"));
         let kept = file.as_deref().map(file::read).transpose()?.flatten();
         let (state, changed) = State::renew(kept, &names, now)?;
-        if let (Some(file), true) = (&file, changed) {
-            file::write(file, &state)?;
+        match &file {
+            Some(file) if changed => file::write(file, &state)?,
+            Some(file) => file::publish(file, &state)?,
+            None => {}
         }
         let current = RwLock::new(Arc::new(Current::new(state)?));
         Ok(Self { file, names, renewing: Mutex::new(()), current })

@@ -150,6 +150,15 @@ fn a_restart_keeps_everything_and_a_copy_makes_its_own_leaves() {
     };
     assert_eq!((mode("pki.json"), mode("ca.crt")), (0o600, 0o644));
     assert_eq!(std::fs::read_to_string(dir.path().join("ca.crt")).unwrap(), first.bundle());
+    // The process ended between the two files, or somebody took one away.
+    for text in [Some("half"), None] {
+        match text {
+            Some(text) => std::fs::write(dir.path().join("ca.crt"), text).unwrap(),
+            None => std::fs::remove_file(dir.path().join("ca.crt")).unwrap(),
+        }
+        let opened = open(names());
+        assert_eq!(std::fs::read_to_string(dir.path().join("ca.crt")).unwrap(), opened.bundle());
+    }
     let pin = crate::join::pin(&first.bundle()).unwrap();
     assert!(pin.starts_with("sha256:") && pin.len() == 71);
 }
