@@ -48,10 +48,10 @@ async fn follow(server: &Arc<Server>) -> Result<(), String> {
     let requests = find("certificates.k8s.io", "certificatesigningrequests")?;
     let roles = find("rbac.authorization.k8s.io", "clusterroles")?;
     let (present, mut of_namespaces) = open(server, namespaces)?;
-    let (_, mut of_accounts) = open(server, accounts)?;
-    let (_, mut of_maps) = open(server, maps)?;
+    let mut of_accounts = changes(server, accounts, server.store.revision())?;
+    let mut of_maps = changes(server, maps, server.store.revision())?;
     let (asked, mut of_requests) = open(server, requests)?;
-    let (_, mut of_roles) = open(server, roles)?;
+    let mut of_roles = changes(server, roles, server.store.revision())?;
     gather(server, roles).await?;
     let drain = Drain::default();
     for namespace in &present {
@@ -91,8 +91,13 @@ fn open(server: &Server, resource: &Resource) -> Result<(Vec<Value>, Watch<rest:
     let prefix = resource.prefix().ok_or("not kept")?;
     let page = server.store.range(&prefix, Range::default()).map_err(|e| e.to_string())?;
     let objects = page.entries.iter().filter_map(|e| serde_json::from_slice(&e.value).ok()).collect();
-    let watch = server.store.watch(&prefix, page.revision).map_err(|e| e.to_string())?;
-    Ok((objects, watch))
+    Ok((objects, changes(server, resource, page.revision)?))
+}
+
+/// A watch of the objects of a resource, of which there may be very many.
+fn changes(server: &Server, resource: &Resource, after: i64) -> Result<Watch<rest::Index>, String> {
+    let prefix = resource.prefix().ok_or("not kept")?;
+    server.store.watch(&prefix, after).map_err(|e| e.to_string())
 }
 
 /// What has changed: keys, and the objects if they are still there.
