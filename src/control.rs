@@ -120,7 +120,7 @@ fn welcome(bound: &Bound, kubeconfig: &Path, store: Option<&str>, paths: &Paths,
     println!("Next, in another terminal:");
     println!("  export KUBECONFIG={}", kubeconfig.display());
     println!("  kubectl get namespaces");
-    println!("  {own} control{} backup FILE", paths.flags());
+    println!("  {own} control backup{} FILE", paths.flags());
     println!("Ctrl-C stops the control plane; running pods go on.\n");
 }
 

@@ -143,3 +143,15 @@ fn a_reader_that_leaves_ends_it() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(141), &b""[..]));
 }
+
+#[test]
+fn what_a_start_suggests_works() {
+    let control = Control::start().unwrap();
+    let log = control.log();
+    let line = log.lines().find(|line| line.ends_with(" FILE")).unwrap_or_else(|| panic!("{log}"));
+    let file = control.folder().join("backup");
+    let line = line.trim().replace("FILE", file.to_str().unwrap());
+    let words: Vec<&str> = line.split(' ').collect();
+    let output = feed(Command::new(words[0]).args(&words[1..]), "").unwrap();
+    assert!(output.status.success() && file.exists(), "{line}: {output:?}");
+}
