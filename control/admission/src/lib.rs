@@ -59,7 +59,7 @@ const CHAIN: &[Plugin] = &[
     Plugin { name: "NodeRestriction", on: ALL, admit: Some(node_restriction::admit), validate: None },
     Plugin { name: "TaintNodesByCondition", on: CREATE, admit: Some(taint_nodes::admit), validate: None },
     Plugin { name: "PodSecurity", on: WRITE, admit: None, validate: Some(pod_security::validate) },
-    Plugin { name: "Priority", on: WRITE, admit: Some(priority::admit), validate: Some(priority::validate) },
+    Plugin { name: "Priority", on: ALL, admit: Some(priority::admit), validate: Some(priority::validate) },
     Plugin { name: "DefaultTolerationSeconds", on: WRITE, admit: Some(default_tolerations::admit), validate: None },
     Plugin { name: "DefaultStorageClass", on: CREATE, admit: Some(default_class::admit_claim), validate: None },
     Plugin { name: "StorageObjectInUseProtection", on: CREATE, admit: Some(storage::protect), validate: None },

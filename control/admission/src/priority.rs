@@ -1,4 +1,4 @@
-//! Priority: the name of a class becomes a number.
+//! Priority: the name of a class becomes a number. The system's own classes stay.
 
 use std::sync::Arc;
 
@@ -6,14 +6,15 @@ use proto_kube::status::Result;
 use proto_kube::{GroupResource, object};
 use serde_json::Value;
 
-use crate::Effects;
 use crate::scene::Scene;
+use crate::{Effects, Operation};
 
 const CLASSES: GroupResource<'static> =
     GroupResource { group: "scheduling.k8s.io", resource: "priorityclasses" };
+const SYSTEM: [&str; 2] = ["system-cluster-critical", "system-node-critical"];
 
 pub(crate) fn admit(scene: &Scene<'_>, pod: &mut Value, _: &mut Effects) -> Result<()> {
-    if !scene.is_pod() {
+    if !scene.is_pod() || scene.request.operation == Operation::Delete {
         return Ok(());
     }
     if let Some(old) = scene.request.old.filter(|_| !scene.creates()) {
@@ -66,7 +67,16 @@ pub(crate) fn admit(scene: &Scene<'_>, pod: &mut Value, _: &mut Effects) -> Resu
 }
 
 pub(crate) fn validate(scene: &Scene<'_>, class: &Value, _: &mut Effects) -> Result<()> {
-    if !scene.is(CLASSES.group, CLASSES.resource, "") || class["globalDefault"] != true {
+    if !scene.is(CLASSES.group, CLASSES.resource, "") {
+        return Ok(());
+    }
+    if scene.request.operation == Operation::Delete {
+        return match SYSTEM.contains(&scene.request.name) {
+            true => Err(scene.forbidden("this is a system priority class and cannot be deleted")),
+            false => Ok(()),
+        };
+    }
+    if class["globalDefault"] != true {
         return Ok(());
     }
     match default(scene) {
@@ -149,6 +159,18 @@ mod tests {
             (&new["spec"]["priority"], &new["spec"]["preemptionPolicy"]),
             (&json!(7), &json!("Never"))
         );
+    }
+
+    #[test]
+    fn the_systems_classes_stay() {
+        let cluster = Cluster::usual();
+        let delete = |name| {
+            Ask::delete(CLASSES.group, CLASSES.resource, class(name, 1, false))
+                .refusal(&Value::Null, &cluster)
+        };
+        let no = "priorityclasses.scheduling.k8s.io \"system-node-critical\" is forbidden: this is a system priority class and cannot be deleted";
+        assert_eq!((delete("system-node-critical").as_str(), delete("a").as_str()), (no, ""));
+        assert_eq!(Ask::delete("", "pods", pod("a")).refusal(&Value::Null, &cluster), "");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::index;
 /// What a write through a subresource can own: not what the subresource resets.
 fn filter(resource: &Resource, subresource: &str) -> Filter {
     match subresource {
+        "" if resource.plural == "certificatesigningrequests" => Filter::except(&["spec", "status"]),
         "" if resource.subresource("status").is_some() => Filter::except(&["status"]),
         "status" if resource.plural == "deployments" => Filter::except(&["spec", "metadata.labels"]),
         "status" | "approval" => Filter::except(&["spec"]),

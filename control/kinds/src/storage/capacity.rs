@@ -1,13 +1,11 @@
 //! `CSIStorageCapacity`: how much room a driver has for a class in a part of the cluster.
 
-use jiff::Timestamp;
 use proto_kube::field::Errors;
+use proto_kube::name;
 use proto_kube::quantity::Amount;
-use proto_kube::{name, object};
 use serde_json::Value;
 
 use crate::check;
-use crate::column::{Column, NAME, text};
 use crate::pod::warnings::old_label;
 use crate::{Kind, meta};
 
@@ -53,23 +51,5 @@ impl Kind for CsiStorageCapacity {
 
     fn unconditional_update(&self) -> bool {
         false
-    }
-
-    fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[
-            NAME,
-            text("StorageClassName", "The class that the room is for."),
-            text("Capacity", "How much room there is."),
-        ];
-        COLUMNS
-    }
-
-    fn cells(&self, object: &Value, _now: Timestamp) -> Vec<Value> {
-        let capacity = match object::at(object, &["capacity"]) {
-            None => "<unset>".to_owned(),
-            Some(Value::String(text)) => text.clone(),
-            Some(number) => number.to_string(),
-        };
-        vec![object::name(object).into(), object::text(object, &["storageClassName"]).into(), capacity.into()]
     }
 }
