@@ -16,6 +16,9 @@ use super::{Entry, body, render};
 use crate::reply::{self, Body, Response};
 use crate::stored;
 
+/// What to tell who deletes a job and does not say what becomes of its pods.
+const PODS_STAY: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning";
+
 /// How many objects of a collection are on their way to the store at once.
 const AT_ONCE: usize = 64;
 
@@ -124,11 +127,19 @@ fn delete_preconditions(call: &Call<'_>, name: &str, old: &Value, options: &Valu
 /// The options of a deletion: the body, or the query when there is none.
 async fn read(call: &Call<'_>, body: Body) -> Result<Delete> {
     let bytes = body::read(call, body).await?;
-    if bytes.is_empty() {
-        return Delete::parse(&call.ctx.query);
-    }
     let media = call.header("content-type");
-    Delete::of(body::options(media, &bytes, "DeleteOptions")?)
+    let options = match bytes.is_empty() {
+        true => Delete::parse(&call.ctx.query)?,
+        false => Delete::of(body::options(media, &bytes, "DeleteOptions")?)?,
+    };
+    let says = |key: &str| object::at(&options.object, &[key]).is_some_and(|value| !value.is_null());
+    if (call.resource.group, call.resource.plural) == ("batch", "jobs")
+        && !says("propagationPolicy")
+        && !says("orphanDependents")
+    {
+        call.warn([PODS_STAY.to_owned()]);
+    }
+    Ok(options)
 }
 
 /// Answers a deletion of one object.

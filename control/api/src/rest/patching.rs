@@ -174,7 +174,13 @@ impl Patch {
             live
         });
         let owner = self.owner(call, &kind, call.subresource());
-        let mut object = self.decode(call, &kind, self.applied(&owner, live.as_ref())?)?;
+        let applied = self.applied(&owner, live.as_ref())?;
+        // Decoding drops an empty list, which here asks for all owners to be forgotten.
+        let forgets = object::at(&applied, &["metadata", "managedFields"]) == Some(&json!([]));
+        let mut object = self.decode(call, &kind, applied)?;
+        if forgets {
+            object["metadata"]["managedFields"] = json!([]);
+        }
         index::stamp(resource, &mut object);
         kinds::of(resource).default(&mut object);
         Ok(body::to_storage(call, self.recorded(&owner, live.as_ref(), object)))

@@ -2,5 +2,6 @@
 
 mod client;
 mod lists;
+mod warnings;
 mod watches;
 mod writes;

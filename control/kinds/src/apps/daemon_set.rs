@@ -28,6 +28,9 @@ impl Kind for DaemonSet {
         }
         object::default(spec, "revisionHistoryLimit", 10);
         pod::template::default(workload::within(spec, &["template"]));
+        // Who makes the object owns the annotation, which upstream writes whenever it converts one.
+        let generation = template_generation(object);
+        set_template_generation(object, generation);
     }
 
     fn generation(&self) -> &'static [&'static str] {

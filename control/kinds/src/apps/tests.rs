@@ -203,6 +203,7 @@ fn daemon_sets() {
     );
     let annotation = "/metadata/annotations/deprecated.daemonset.template.generation";
     let mut old = workload("daemonsets", json!({}));
+    assert_eq!(old.pointer(annotation), Some(&json!("0")), "before the object is made");
     kind("daemonsets").prepare_create(&mut old);
     assert_eq!(old.pointer(annotation), Some(&json!("1")));
     let mut new = old.clone();

@@ -189,6 +189,8 @@ async fn patches() {
     let strict =
         client.patch(&format!("{uri}?fieldValidation=Strict"), "merge", r#"{"spec":{"x":1}}"#).await.is(422);
     assert!(strict.message().contains("unknown field \"spec.x\""), "{}", strict.message());
+    let forgotten = client.patch(&uri, "merge", r#"{"metadata":{"managedFields":[]}}"#).await.is(200);
+    assert!(forgotten.json()["metadata"].get("managedFields").is_none());
     let other = client.patch(&uri, "merge", r#"{"kind":"Zz"}"#).await.is(422);
     assert!(other.message().contains("no kind \"Zz\" is registered for version \"apps/v1\""));
     let invalid =
@@ -458,6 +460,12 @@ async fn the_request_itself_is_wrong() {
         (
             "DELETE",
             "/api/v1/configmaps",
+            405,
+            "the server does not allow this method on the requested resource",
+        ),
+        (
+            "DELETE",
+            "/api/v1/namespaces",
             405,
             "the server does not allow this method on the requested resource",
         ),
