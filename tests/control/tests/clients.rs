@@ -1,4 +1,5 @@
 //! Client libraries as their users use them: Python's, and kube.
+#![allow(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 use futures_util::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::Deployment;

@@ -92,7 +92,7 @@ async fn pages_of_a_large_list_are_of_one_moment_and_the_quiet_are_served() {
         (new + usize::from(name.ends_with('x')), changed + usize::from(*one && !name.ends_with('x')))
     });
     assert!(state.1.abs_diff(state.0) <= 1, "new and changed: {state:?}, which was never so");
-    assert!(pss(&control) < 500, "{} MiB", pss(&control));
+    assert!(pss(&control) < 250, "{} MiB", pss(&control));
     fair(&control).await;
     assert_no_panic(&control);
 }
@@ -139,5 +139,5 @@ async fn fair(control: &Control) {
     }
     let (served, refused) = (served.load(Ordering::Relaxed), refused.load(Ordering::Relaxed));
     println!("noisy lists served {served}, told to come back {refused}: {} MiB", pss(control));
-    assert!(pss(control) < 700, "{} MiB", pss(control));
+    assert!(pss(control) < 400, "{} MiB", pss(control));
 }
