@@ -16,6 +16,7 @@ pub mod info;
 pub mod kubeconfig;
 pub mod metrics;
 pub mod openapi;
+pub mod process;
 pub mod query;
 pub mod random;
 pub mod reply;

@@ -1,5 +1,6 @@
 //! What is answered outside of the resources: discovery, OpenAPI, health, version, figures, public keys.
 
+use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
 
 use http::HeaderMap;
@@ -13,6 +14,7 @@ use crate::health;
 use crate::info::{RequestInfo, Target};
 use crate::metrics::Gauge;
 use crate::openapi;
+use crate::process;
 use crate::query::Query;
 use crate::reply::{self, Response};
 use crate::server::Server;
@@ -187,7 +189,7 @@ fn platform() -> String {
 fn figures(server: &Server) -> String {
     let waiting = i64::try_from(server.gate.waiting()).unwrap_or(i64::MAX);
     let gauge = |name, help, value| Gauge { name, help, value };
-    let mut gauges = vec![
+    let gauges = [
         gauge("apiserver_storage_revision", "The revision of the last change.", server.store.revision()),
         gauge(
             "apiserver_storage_compacted_revision",
@@ -201,15 +203,20 @@ fn figures(server: &Server) -> String {
             i64::from(server.store.trouble().is_none()),
         ),
     ];
-    if let Some(bytes) = resident() {
-        gauges.push(gauge("process_resident_memory_bytes", "Memory in use.", bytes));
-    }
-    server.metrics.text(&gauges)
+    server.metrics.text(&gauges) + &objects(server) + &process::text()
 }
 
-/// The memory that the process holds.
-fn resident() -> Option<i64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix(" kB")?.parse::<i64>().ok().map(|kilobytes| kilobytes * 1024)
+/// How many objects there are of each resource.
+fn objects(server: &Server) -> String {
+    let name = "apiserver_resource_objects";
+    let mut text = format!("# HELP {name} Objects that are kept.\n# TYPE {name} gauge\n");
+    for resource in resource::all() {
+        let own = resource::preferred(resource.group_resource()).is_some_and(|r| std::ptr::eq(r, resource));
+        let Some(prefix) = resource.prefix().filter(|_| own) else { continue };
+        let range = store::Range { limit: Some(1), ..store::Range::default() };
+        let Ok(page) = server.store.range(&prefix, range) else { continue };
+        let (count, group, plural) = (page.entries.len() + page.remaining, resource.group, resource.plural);
+        let _ = writeln!(text, "{name}{{group=\"{group}\",resource=\"{plural}\"}} {count}");
+    }
+    text
 }

@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -147,6 +148,9 @@ async fn connection(
 ) {
     // Small answers must not wait for an acknowledgement; without this they only come later.
     let _ = stream.set_nodelay(true);
+    if tokio::time::timeout(HELLO, is_plain(&stream)).await.unwrap_or(false) {
+        return refuse_plain(stream).await;
+    }
     let acceptor = TlsAcceptor::from(server.pki.server());
     let stream = match tokio::time::timeout(HELLO, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
@@ -174,6 +178,26 @@ async fn connection(
     if let Err(error) = ended {
         tracing::debug!(%address, %error, "connection broken");
     }
+}
+
+/// Whether a client begins with the name of a method where TLS begins with a number.
+async fn is_plain(stream: &TcpStream) -> bool {
+    let mut first = [0];
+    matches!(stream.peek(&mut first).await, Ok(1)) && first[0].is_ascii_uppercase()
+}
+
+/// Tells a client that it has forgotten the `s` of `https`, in upstream's words.
+async fn refuse_plain(mut stream: TcpStream) {
+    const ANSWER: &[u8] =
+        b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+    let told = async {
+        stream.write_all(ANSWER).await?;
+        stream.shutdown().await?;
+        // What it has sent is read, or it would be cut off before it has read the answer.
+        tokio::io::copy(&mut stream.take(u64::from(HEAD)), &mut tokio::io::sink()).await
+    };
+    // It may as well have left.
+    let _ = tokio::time::timeout(HELLO, told).await;
 }
 
 fn protocol() -> auto::Builder<TokioExecutor> {

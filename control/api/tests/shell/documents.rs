@@ -70,6 +70,9 @@ async fn figures_count_what_was_asked() {
         r#"apiserver_request_total{code="404",group="",resource="namespaces",scope="resource",subresource="",verb="GET",version="v1"} 1"#,
         "# TYPE apiserver_request_duration_seconds histogram",
         "apiserver_storage_writable 1",
+        r#"apiserver_resource_objects{group="",resource="namespaces"} 4"#,
+        "# TYPE process_cpu_seconds_total counter",
+        "process_resident_memory_bytes ",
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }

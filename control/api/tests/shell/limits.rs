@@ -73,3 +73,22 @@ async fn a_broken_handshake_hurts_nobody() {
     assert_eq!(running.admin().get("/api").await.code, 200);
     running.stop().await;
 }
+
+#[tokio::test]
+async fn without_tls_there_is_a_hint() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let running = Running::start().await;
+    let mut stream = tokio::net::TcpStream::connect(running.address).await.unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    // The server waits for the client to hear it out.
+    while !text.ends_with('\n') || !text.contains("HTTPS") {
+        let mut bytes = [0; 512];
+        let count = stream.read(&mut bytes).await.unwrap();
+        assert!(count > 0, "{text}");
+        text.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+    }
+    assert!(text.starts_with("HTTP/1.0 400 Bad Request\r\n"), "{text}");
+    drop(stream);
+    running.stop().await;
+}
