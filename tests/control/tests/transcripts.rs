@@ -43,4 +43,7 @@ macro_rules! transcripts {
     ($($name:ident),* $(,)?) => { $(#[test] fn $name() { replay(stringify!($name)); })* };
 }
 
-transcripts!(access, apply, basics, discovery, helm, limits, lists, patch, pods, services, workloads);
+transcripts!(
+    access, apply, basics, changes, discovery, helm, limits, lists, objects, patch, pods, rollouts, services,
+    workloads,
+);
