@@ -5,10 +5,7 @@ mod suite;
 use std::path::Path;
 
 use store::{Config, Place, Store};
-use suite::{
-    etcd::Server,
-    random::histories,
-};
+use suite::{etcd::Server, random::histories};
 use tokio::runtime::Runtime;
 
 async fn open(place: Place) -> Store {

@@ -194,7 +194,11 @@ fn yaml_is_read_as_json_is() {
     let json_body = br#"{"a":"\u00e9","b":[]}"#;
     assert_eq!(untyped_yaml(json_body, Strictness::Strict).unwrap().0, json!({"a": "é", "b": []}));
     let old = untyped_yaml(b"mode: 0644\non: yes\ntext: 'yes'\n", Strictness::Strict).unwrap().0;
-    assert_eq!(old, json!({"mode": 420, "on": true, "text": "yes"}), "as YAML 1.1 has it, which upstream reads");
+    assert_eq!(
+        old,
+        json!({"mode": 420, "on": true, "text": "yes"}),
+        "as YAML 1.1 has it, which upstream reads"
+    );
     for body in ["a: b: c", "{a: 1", "a: &x [*x]", "--- a\n--- b"] {
         assert!(matches!(untyped_yaml(body.as_bytes(), Strictness::Ignore), Err(Error::Yaml(_))), "{body}");
     }
