@@ -1,4 +1,5 @@
 //! `cleat ctl`, a real process, against a running control plane.
+#![allow(clippy::unwrap_used)]
 
 use std::process::{Command, Output, Stdio};
 
