@@ -1,4 +1,5 @@
 //! The transcripts of upstream, replayed on our API server.
+#![allow(clippy::unwrap_used)]
 
 use std::path::Path;
 
