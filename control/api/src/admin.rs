@@ -176,6 +176,20 @@ fn chunks(writes: Vec<Write>) -> Vec<Vec<Write>> {
     chunks
 }
 
+/// What the names of scratch directories begin with.
+const SCRATCH: &str = "restore-";
+
+/// Removes the scratch directories of a process that was killed while it restored.
+pub(crate) fn sweep(control: &Path) {
+    for entry in std::fs::read_dir(control).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(SCRATCH)
+            && let Err(error) = std::fs::remove_dir_all(entry.path())
+        {
+            tracing::warn!(%error, path = %entry.path().display(), "a scratch directory stays");
+        }
+    }
+}
+
 /// A directory of our own that is gone when dropped.
 struct Scratch(PathBuf);
 
@@ -185,7 +199,7 @@ impl Scratch {
             Some(data) => data.join("control"),
             None => std::env::temp_dir(),
         };
-        let path = parent.join(format!("restore-{}", crate::random::uid()));
+        let path = parent.join(format!("{SCRATCH}{}", crate::random::uid()));
         std::fs::create_dir_all(&path)?;
         Ok(Self(path))
     }

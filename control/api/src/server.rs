@@ -9,6 +9,7 @@ use pki::Names;
 use proto_kube::User;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin;
 use crate::audit;
 use crate::authn::token::Checked;
 use crate::authorize::Authority;
@@ -103,6 +104,7 @@ impl Server {
         let control = config.data.as_ref().map(|data| data.join("control"));
         if let Some(dir) = &control {
             keep(dir).map_err(|source| Error::Directory { path: dir.clone(), source })?;
+            admin::sweep(dir);
         }
         let keys = control.as_ref().map(|dir| dir.join("pki"));
         let pki = pki::Pki::open(keys.as_deref(), names(&config), now).map_err(Error::Pki)?;

@@ -123,6 +123,9 @@ async fn namespaces_get_what_each_has_and_go_when_they_are_empty() {
 #[tokio::test]
 async fn a_backup_is_restored_while_the_server_runs() {
     let dir = tempfile::tempdir().unwrap();
+    // Of one that was killed in the midst of it.
+    let left = dir.path().join("control/restore-1/x");
+    std::fs::create_dir_all(&left).unwrap();
     let running = Running::with(on_disk(dir.path())).await;
     let (admin, socket) = (running.admin(), dir.path().join("control.sock"));
     let maps = "/api/v1/namespaces/default/configmaps";
@@ -142,6 +145,10 @@ async fn a_backup_is_restored_while_the_server_runs() {
     assert_eq!(admin.get(&format!("{maps}/new")).await.code, 404);
     let outcome = admin::order(&socket, &Order::Restore(dir.path().join("none"))).await.unwrap();
     assert!(matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
+    let names = std::fs::read_dir(dir.path().join("control")).unwrap();
+    let mut names: Vec<_> = names.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, ["pki", "store"]);
     running.stop().await;
 }
 
