@@ -117,7 +117,9 @@ async fn on_objects(call: &Call<'_>, verb: &str, body: Body) -> Result<Response>
         "list" if !named => list::list(call).await,
         "watch" => watch::watch(call).await,
         "deletecollection" if !call.resource.verbs().contains(&verb) => Err(no_method()),
-        "create" | "deletecollection" if call.resource.namespaced && call.namespace.is_empty() => Err(no_method()),
+        "create" | "deletecollection" if call.resource.namespaced && call.namespace.is_empty() => {
+            Err(no_method())
+        }
         "create" if !named => verbs::create(call, body).await,
         "update" if named => verbs::update(call, body).await,
         "patch" if named => patching::patch(call, body).await,

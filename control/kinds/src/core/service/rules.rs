@@ -291,7 +291,7 @@ pub(super) fn warnings(service: &Value) -> Vec<String> {
     let mut found = Vec::new();
     if service["metadata"]["annotations"].get("service.kubernetes.io/topology-aware-hints").is_some() {
         found.push(
-            "metadata.annotations[service.kubernetes.io/topology-aware-hints]: annotation is deprecated"
+            "annotation service.kubernetes.io/topology-aware-hints is deprecated, please use service.kubernetes.io/topology-mode instead"
                 .to_owned(),
         );
     }
@@ -305,6 +305,18 @@ pub(super) fn warnings(service: &Value) -> Vec<String> {
         if object::text(spec, &["sessionAffinity"]) != "None" {
             found.push("spec.SessionAffinity is ignored for headless services".to_owned());
         }
+    }
+    let external = object::text(spec, &["type"]) == "ExternalName";
+    if object::items(spec, &["externalIPs"]).next().is_some() {
+        if external {
+            found.push("spec.externalIPs is ignored when spec.type is \"ExternalName\"".to_owned());
+        } else if !is_headless(spec) {
+            let text = "spec.externalIPs is deprecated and may no longer be implemented in some clusters";
+            found.push(text.to_owned());
+        }
+    }
+    if !external && !object::text(spec, &["externalName"]).is_empty() {
+        found.push("spec.externalName is ignored when spec.type is not \"ExternalName\"".to_owned());
     }
     if object::text(spec, &["trafficDistribution"]) == "PreferClose" {
         found.push(

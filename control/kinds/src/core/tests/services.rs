@@ -380,6 +380,25 @@ fn wishes() -> Vec<Value> {
     ]
 }
 
+#[test]
+fn what_is_said_of_a_service() {
+    for (change, expected) in [
+        (json!({}), None),
+        (json!({"externalIPs": ["192.0.2.1"]}), Some("spec.externalIPs is deprecated")),
+        (
+            json!({"type": "ExternalName", "externalName": "a.b", "externalIPs": ["192.0.2.1"]}),
+            Some("spec.externalIPs is ignored when spec.type is \"ExternalName\""),
+        ),
+        (json!({"externalName": "a.b"}), Some("spec.externalName is ignored")),
+        (json!({"trafficDistribution": "PreferClose"}), Some("spec.trafficDistribution: \"PreferClose\"")),
+    ] {
+        let service = service(&change);
+        let found = crate::of(of(&service)).warnings(&service, None);
+        assert_eq!(found.len(), expected.iter().count(), "{change}: {found:?}");
+        assert!(found.iter().zip(expected).all(|(text, start)| text.starts_with(start)), "{found:?}");
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn a_service_keeps_what_it_was_given(bits in 0_u64..256, random in proptest::prelude::any::<u64>()) {
