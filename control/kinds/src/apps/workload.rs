@@ -52,8 +52,7 @@ pub(crate) fn selects(spec: &Field<'_>, lenient: bool) {
         Some(selector) => selector.admits(|key| labels.value.get(key)?.as_str()),
     };
     if !admitted {
-        let shown = if labels.is_set() { labels.value.clone() } else { Value::Null };
-        labels.invalid_value(shown, "`selector` does not match template `labels`");
+        labels.invalid_value(labels.value.clone(), "`selector` does not match template `labels`");
     }
 }
 

@@ -121,8 +121,7 @@ fn rules(spec: &Field<'_>) {
     }
     let labels = template.at("metadata").at("labels");
     if selector.entries().any(|(key, value)| labels.value.get(key) != Some(value.value)) {
-        let shown = if labels.is_set() { labels.value.clone() } else { Value::Null };
-        labels.invalid_value(shown, "`selector` does not match template `labels`");
+        labels.invalid_value(labels.value.clone(), "`selector` does not match template `labels`");
     }
     template::validate(&template);
     let policy = template.at("spec").at("restartPolicy");
