@@ -88,7 +88,10 @@ async fn a_token_is_for_its_audience() {
     // As upstream: what is false is left out.
     assert!(review(&admin, &vault, json!(["other"])).await["authenticated"].is_null());
     let nonsense = review(&admin, "nonsense", json!(null)).await;
-    assert_eq!((&nonsense["authenticated"], &nonsense["error"]), (&json!(null), &json!("invalid bearer token")));
+    assert_eq!(
+        (&nonsense["authenticated"], &nonsense["error"]),
+        (&json!(null), &json!("invalid bearer token"))
+    );
     running.stop().await;
 }
 
