@@ -226,9 +226,9 @@ impl Fields {
                 return Err(wrong(format!("invalid selector: '{text}'; can't understand '{term}'")));
             };
             let (key, rest) = term.split_at(at);
-            let value = rest.trim_start_matches("==").trim_start_matches('=');
             let (key, equal) = key.strip_suffix('!').map_or((key, true), |key| (key, false));
-            terms.push((key.to_owned(), equal, unescape(value)));
+            let operator = if equal && rest.starts_with("==") { "==" } else { "=" };
+            terms.push((key.to_owned(), equal, unescape(&rest[operator.len()..])?));
         }
         Ok(Self(terms))
     }
@@ -286,13 +286,25 @@ fn split_unescaped(text: &str) -> Vec<String> {
     terms
 }
 
-fn unescape(text: &str) -> String {
+fn unescape(text: &str) -> Result<String, NotASelector> {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
-        out.extend(if c == '\\' { chars.next() } else { Some(c) });
+        let c = match (c, if c == '\\' { chars.next() } else { None }) {
+            ('\\', Some(escaped @ ('\\' | ',' | '='))) => escaped,
+            ('\\', other) => {
+                let other = other.map(String::from).unwrap_or_default();
+                return Err(wrong(format!("invalid field selector: invalid escape sequence: \\{other}")));
+            }
+            (c @ (',' | '='), _) => {
+                let code = u32::from(c);
+                return Err(wrong(format!("invalid field selector: unescaped character in value: {code}")));
+            }
+            (c, _) => c,
+        };
+        out.push(c);
     }
-    out
+    Ok(out)
 }
 
 #[cfg(test)]
@@ -352,6 +364,15 @@ mod tests {
             assert_eq!(Fields::parse(text).unwrap().admits(field), admitted, "{text}");
         }
         assert!(Fields::parse("a").is_err());
+        for (text, expected) in [
+            ("x===", "unescaped character in value: 61"),
+            ("x!==", "unescaped character in value: 61"),
+            (r"x=a\b", r"invalid escape sequence: \b"),
+            (r"x=a\", r"invalid escape sequence: \"),
+        ] {
+            let why = Fields::parse(text).unwrap_err().to_string();
+            assert_eq!(why, format!("invalid field selector: {expected}"), "{text}");
+        }
         assert_eq!(Fields::parse("metadata.name=x").unwrap().exactly("metadata.name"), Some("x"));
     }
 }
