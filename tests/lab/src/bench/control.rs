@@ -35,6 +35,9 @@ struct Figures {
     delivery: Vec<f64>,
 }
 
+/// The times of one kind of request.
+type Times = fn(&Figures) -> &[f64];
+
 /// Measures and prints the table.
 pub(crate) async fn run(programs: &Path, peer: Option<&Path>) -> Result<()> {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
@@ -69,7 +72,7 @@ pub(crate) async fn run(programs: &Path, peer: Option<&Path>) -> Result<()> {
     table.row(&name, kilobytes(full_kb), f64::NAN, Budget::AtMost(150.0));
     let name = format!("durable creates/s, {CLIENTS} clients");
     table.row(&name, ours.creates_a_second, of(&|f| f.creates_a_second), Budget::AtLeast(2000.0));
-    let rows: [(&str, fn(&Figures) -> &[f64]); 4] = [
+    let rows: [(&str, Times); 4] = [
         ("create", |f| &f.create),
         ("get", |f| &f.get),
         ("list of 1,000", |f| &f.list),
