@@ -31,7 +31,6 @@ type Answer<I> = Result<i64, CommitError<I>>;
 
 enum Request<I> {
     Commit(Txn, oneshot::Sender<Answer<I>>),
-    Compact(i64),
     Stop,
 }
 
@@ -68,12 +67,6 @@ impl<I: Send + Sync + 'static> Engine<I> {
         let (answer, answered) = oneshot::channel();
         self.queue.send(Request::Commit(txn, answer)).map_err(|_| CommitError::Closed)?;
         answered.await.map_err(|_| CommitError::Closed)?
-    }
-
-    /// Asks for a compaction.
-    pub(crate) fn compact(&self, revision: i64) {
-        // A writer that is gone has nothing to compact.
-        let _ = self.queue.send(Request::Compact(revision));
     }
 
     /// Ends the writer after what is queued. The log is closed when this returns.
@@ -152,7 +145,7 @@ impl<I: Send + Sync + 'static> Writer<I> {
 
     /// Takes what else is queued, up to one group's measure, and commits it. Answers whether to go on.
     fn group(&mut self, first: Request<I>) -> bool {
-        let (mut txns, mut compact, mut size, mut go_on) = (Vec::new(), None, 0, true);
+        let (mut txns, mut size, mut go_on) = (Vec::new(), 0, true);
         let mut next = Some(first);
         while let Some(request) = next {
             match request {
@@ -160,7 +153,6 @@ impl<I: Send + Sync + 'static> Writer<I> {
                     size += txn.weight();
                     txns.push((txn, answer));
                 }
-                Request::Compact(revision) => compact = compact.max(Some(revision)),
                 Request::Stop => {
                     go_on = false;
                     break;
@@ -168,9 +160,6 @@ impl<I: Send + Sync + 'static> Writer<I> {
             }
             let more = txns.len() < GROUP.0 && size < GROUP.1;
             next = more.then(|| self.requests.try_recv().ok()).flatten();
-        }
-        if let Some(revision) = compact {
-            self.shared.compact(revision);
         }
         self.commit(txns);
         go_on

@@ -162,10 +162,7 @@ impl<I: Send + Sync + 'static> Store<I> {
 
     /// Forgets the past up to a revision. The store does so by itself within the bounds of [`History`].
     pub fn compact(&self, revision: i64) {
-        match &*self.backend {
-            Backend::Embedded(engine) => engine.compact(revision),
-            Backend::Etcd(_) => self.shared.compact(revision),
-        }
+        self.shared.compact(revision);
     }
 
     /// Writes everything that the store holds at this moment into a file, while it goes on working. Answers the

@@ -21,29 +21,6 @@ const COLUMNS: &[Column] = &[
     AGE,
 ];
 
-/// The resources without a domain that a quota can limit.
-const NAMES: &[&str] = &[
-    "configmaps",
-    "cpu",
-    "ephemeral-storage",
-    "limits.cpu",
-    "limits.ephemeral-storage",
-    "limits.memory",
-    "memory",
-    "persistentvolumeclaims",
-    "pods",
-    "replicationcontrollers",
-    "requests.cpu",
-    "requests.ephemeral-storage",
-    "requests.memory",
-    "requests.storage",
-    "resourcequotas",
-    "secrets",
-    "services",
-    "services.loadbalancers",
-    "services.nodeports",
-];
-
 /// What counts for a scope of pods that have or lack requests.
 const COMPUTE: &[&str] =
     &["cpu", "limits.cpu", "limits.memory", "memory", "pods", "requests.cpu", "requests.memory"];
@@ -112,7 +89,7 @@ fn amounts(list: &Field<'_>) {
             amount.invalid_value(resource, "must be a standard resource type or fully qualified");
         }
         faults.into_iter().for_each(|fault| amount.invalid_value(resource, fault));
-        if plain && !is_standard(resource) {
+        if plain && !resources::is_of_quotas(resource) {
             amount.invalid_value(resource, "must be a standard resource for quota");
         }
         resources::quantity(&amount, resource);
@@ -122,10 +99,6 @@ fn amounts(list: &Field<'_>) {
 /// Whether a name is one that counts objects: `count/pods`.
 fn counts(resource: &str) -> bool {
     resource.starts_with("count/")
-}
-
-fn is_standard(resource: &str) -> bool {
-    NAMES.contains(&resource) || resources::is_huge(resource) || resource.starts_with("requests.hugepages-")
 }
 
 fn status(status: &Field<'_>) {
@@ -214,7 +187,11 @@ fn spec(spec: &Field<'_>) {
 
 /// The limited resources that a scope does not fit.
 fn misfits<'a>(spec: &Field<'a>, scope: &str) -> Vec<&'a str> {
-    spec.at("hard").entries().map(|(name, _)| name).filter(|n| is_standard(n) && !fits(scope, n)).collect()
+    spec.at("hard")
+        .entries()
+        .map(|(name, _)| name)
+        .filter(|n| resources::is_of_quotas(n) && !fits(scope, n))
+        .collect()
 }
 
 fn conflicts(scopes: &Field<'_>, named: &[&str]) {

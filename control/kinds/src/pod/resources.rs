@@ -63,9 +63,9 @@ pub(crate) fn any_name(at: &Field<'_>, resource: &str) {
     faults.into_iter().for_each(|fault| at.invalid_value(resource, fault));
 }
 
-/// Whether Kubernetes itself has a resource of the name.
+/// Whether a quota can limit the resource, which has no domain.
 #[must_use]
-pub fn is_standard(resource: &str) -> bool {
+pub(crate) fn is_of_quotas(resource: &str) -> bool {
     const NAMES: &[&str] = &[
         "configmaps",
         "cpu",
@@ -86,9 +86,14 @@ pub fn is_standard(resource: &str) -> bool {
         "services",
         "services.loadbalancers",
         "services.nodeports",
-        "storage",
     ];
     NAMES.contains(&resource) || is_huge(resource) || resource.starts_with("requests.hugepages-")
+}
+
+/// Whether Kubernetes itself has a resource of the name.
+#[must_use]
+pub fn is_standard(resource: &str) -> bool {
+    resource == "storage" || is_of_quotas(resource)
 }
 
 /// Rule: an amount of a resource: not negative, and whole where the resource cannot be divided.
