@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::rolling;
 use super::workload::{self, number};
 use crate::check::{self, Field};
-use crate::column::{self, AGE, Column, NAME, integer, text, wide};
+use crate::column::{self, AGE, Column, NAME, integer, text};
 use crate::{Kind, meta, pod};
 
 /// Where `apps/v1` keeps the number of the template.
@@ -100,9 +100,9 @@ impl Kind for DaemonSet {
             integer("Available", "How many of the pods have been ready for long enough."),
             text("Node Selector", "On which nodes the pods run."),
             AGE,
-            wide(text("Containers", "The names of the template's containers.")),
-            wide(text("Images", "The images of the template's containers.")),
-            wide(text("Selector", "Which pods belong to the object.")),
+            workload::CONTAINERS,
+            workload::IMAGES,
+            workload::SELECTOR,
         ];
         COLUMNS
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::workload::{self, number};
 use super::{replica_set, rolling};
 use crate::check::{self, Field};
-use crate::column::{self, AGE, Column, NAME, text, wide};
+use crate::column::{self, AGE, Column, NAME, text};
 use crate::{Kind, pod};
 
 pub(super) struct Deployment;
@@ -87,12 +87,7 @@ impl Kind for Deployment {
     }
 
     fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
-        let mut warnings = Vec::new();
-        if old.is_none() {
-            warnings.extend(workload::name_warning(new));
-        }
-        warnings.extend(workload::template_warnings(new, old, &["spec", "template"]));
-        warnings
+        workload::warnings(new, old)
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -102,9 +97,9 @@ impl Kind for Deployment {
             text("Up-to-date", "How many pods run the current template."),
             text("Available", "How many pods have been ready for long enough."),
             AGE,
-            wide(text("Containers", "The names of the template's containers.")),
-            wide(text("Images", "The images of the template's containers.")),
-            wide(text("Selector", "Which pods belong to the object.")),
+            workload::CONTAINERS,
+            workload::IMAGES,
+            workload::SELECTOR,
         ];
         COLUMNS
     }

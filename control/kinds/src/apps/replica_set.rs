@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::workload::{self, number};
 use crate::check::{self, Field};
-use crate::column::{AGE, Column, NAME, integer, text, wide};
+use crate::column::{AGE, Column, NAME, integer};
 use crate::{Kind, pod};
 
 pub(super) struct ReplicaSet;
@@ -52,12 +52,7 @@ impl Kind for ReplicaSet {
     }
 
     fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
-        let mut warnings = Vec::new();
-        if old.is_none() {
-            warnings.extend(workload::name_warning(new));
-        }
-        warnings.extend(workload::template_warnings(new, old, &["spec", "template"]));
-        warnings
+        workload::warnings(new, old)
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -67,9 +62,9 @@ impl Kind for ReplicaSet {
             integer("Current", "How many pods there are."),
             integer("Ready", "How many pods are ready."),
             AGE,
-            wide(text("Containers", "The names of the template's containers.")),
-            wide(text("Images", "The images of the template's containers.")),
-            wide(text("Selector", "Which pods belong to the object.")),
+            workload::CONTAINERS,
+            workload::IMAGES,
+            workload::SELECTOR,
         ];
         COLUMNS
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::rolling;
 use super::workload::{self, number};
 use crate::check::{self, Field};
-use crate::column::{self, AGE, Column, NAME, text, wide};
+use crate::column::{self, AGE, Column, NAME, text};
 use crate::core::claim;
 use crate::{Kind, meta, pod};
 
@@ -121,8 +121,8 @@ impl Kind for StatefulSet {
             NAME,
             text("Ready", "How many of the wanted pods are ready."),
             AGE,
-            wide(text("Containers", "The names of the template's containers.")),
-            wide(text("Images", "The images of the template's containers.")),
+            workload::CONTAINERS,
+            workload::IMAGES,
         ];
         COLUMNS
     }

@@ -6,6 +6,7 @@ use proto_kube::{name, object};
 use serde_json::{Value, json};
 
 use crate::check::Field;
+use crate::column::{Column, text, wide};
 use crate::{column, meta, pod, scale};
 
 /// Sets a text that is missing or empty.
@@ -115,6 +116,16 @@ pub(crate) fn name_warning(object: &Value) -> Option<String> {
     ))
 }
 
+/// What to say of an object whose name is in the names of its pods, and of its template.
+pub(crate) fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if old.is_none() {
+        warnings.extend(name_warning(new));
+    }
+    warnings.extend(template_warnings(new, old, &["spec", "template"]));
+    warnings
+}
+
 /// What to say of a template, when the object is new or a new generation.
 pub(crate) fn template_warnings(new: &Value, old: Option<&Value>, path: &[&str]) -> Vec<String> {
     let generation = |object: &Value| object::at(object, &["metadata", "generation"]).and_then(Value::as_i64);
@@ -126,7 +137,14 @@ pub(crate) fn template_warnings(new: &Value, old: Option<&Value>, path: &[&str])
     pod::template::warnings(&at, template(new).unwrap_or(&Value::Null), old.and_then(template))
 }
 
-/// The cells of a workload's row that only the wide output shows: containers, images, selector.
+/// The columns that only the wide output shows: the template's containers.
+pub(crate) const CONTAINERS: Column = wide(text("Containers", "The names of the template's containers."));
+/// And their images.
+pub(crate) const IMAGES: Column = wide(text("Images", "The images of the template's containers."));
+/// And whose pods they are.
+pub(crate) const SELECTOR: Column = wide(text("Selector", "Which pods belong to the object."));
+
+/// The cells of [`CONTAINERS`], [`IMAGES`] and [`SELECTOR`].
 pub(crate) fn wide_cells(spec: &Value) -> Vec<Value> {
     let containers =
         object::at(spec, &["template", "spec"]).map_or([json!(""), json!("")], column::containers);

@@ -74,8 +74,8 @@ impl Kind for CronJob {
             integer("Active", "How many of its jobs are running."),
             text("Last Schedule", "The time since a job was last made."),
             AGE,
-            wide(text("Containers", "The names of the template's containers.")),
-            wide(text("Images", "The images of the template's containers.")),
+            workload::CONTAINERS,
+            workload::IMAGES,
             wide(text("Selector", "Which pods belong to the jobs.")),
         ];
         COLUMNS

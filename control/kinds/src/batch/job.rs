@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::apps::workload::{self, number};
 use crate::check::{self, Field};
-use crate::column::{self, AGE, Column, NAME, text, wide};
+use crate::column::{self, AGE, Column, NAME, text};
 use crate::deletion::Propagation;
 use crate::{Kind, pod};
 
@@ -119,9 +119,9 @@ impl Kind for Job {
             text("Completions", "How many of the wanted pods have succeeded."),
             text("Duration", "How long the job ran or has been running."),
             AGE,
-            wide(text("Containers", "The names of the template's containers.")),
-            wide(text("Images", "The images of the template's containers.")),
-            wide(text("Selector", "Which pods belong to the object.")),
+            workload::CONTAINERS,
+            workload::IMAGES,
+            workload::SELECTOR,
         ];
         COLUMNS
     }

@@ -5,6 +5,7 @@ use proto_kube::field::{Error, Errors, Path};
 use proto_kube::object;
 use serde_json::{Value, json};
 
+use crate::apps::workload;
 use crate::check::{self, Field};
 use crate::column::{self, AGE, NAME, integer, text, wide};
 use crate::pod::{default, template};
@@ -18,8 +19,8 @@ const COLUMNS: &[Column] = &[
     integer("Current", "How many pods there are."),
     integer("Ready", "How many of the pods are ready."),
     AGE,
-    wide(text("Containers", "The names of the template's containers.")),
-    wide(text("Images", "The images of the template's containers.")),
+    workload::CONTAINERS,
+    workload::IMAGES,
     wide(text("Selector", "The labels of the pods that count.")),
 ];
 
