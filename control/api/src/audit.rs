@@ -6,8 +6,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
-use proto_kube::User;
+use proto_kube::{User, decode};
 use serde_json::{Value, json};
 
 use crate::info::RequestInfo;
@@ -74,7 +73,7 @@ impl Event<'_> {
             "stage": "ResponseComplete", "requestURI": self.uri, "verb": self.info.verb,
             "user": user_info(self.user), "sourceIPs": [self.address.to_string()],
             "responseStatus": {"metadata": {}, "code": self.code},
-            "requestReceivedTimestamp": micro(self.received), "stageTimestamp": micro(self.answered),
+            "requestReceivedTimestamp": decode::micro_time(self.received), "stageTimestamp": decode::micro_time(self.answered),
         });
         if let Some((decision, why)) = self.decision {
             event["annotations"] =
@@ -115,10 +114,6 @@ pub fn user_info(user: &User) -> Value {
         info["extra"] = json!(user.extra);
     }
     info
-}
-
-fn micro(time: Timestamp) -> String {
-    time.to_zoned(TimeZone::UTC).strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
 }
 
 #[cfg(test)]

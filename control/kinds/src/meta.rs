@@ -8,21 +8,10 @@ use crate::check;
 
 mod valid;
 
+pub use proto_kube::decode::{micro_time, time};
 pub use valid::{
     annotations, label_selector, labels, maybe_prefix, selector_errors, validate, validate_update,
 };
-
-/// A time as objects have it: RFC 3339 in whole seconds.
-#[must_use]
-pub fn time(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
-/// A time with microseconds, as `Lease` and `Event` have it.
-#[must_use]
-pub fn micro_time(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
-}
 
 /// The end of a generated name: five characters of a random value, without vowels and the like.
 #[must_use]

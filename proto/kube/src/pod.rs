@@ -10,6 +10,29 @@ pub const LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContaine
 /// Marks a pod that a node made up from a file of its own.
 pub const MIRROR: &str = "kubernetes.io/config.mirror";
 
+/// The fields of a pod that a variable may be filled from, beside single labels and annotations.
+pub const FIELDS: &[&str] = &[
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
+];
+
+/// The amounts of a container that variables and files may be filled from, beside those of huge pages.
+pub const RESOURCES: &[&str] = &[
+    "limits.cpu",
+    "limits.ephemeral-storage",
+    "limits.memory",
+    "requests.cpu",
+    "requests.ephemeral-storage",
+    "requests.memory",
+];
+
 /// The members of a volume that name a secret, and where the name stands in each.
 const SECRETS: [(&str, &[&str]); 9] = [
     ("azureFile", &["secretName"]),

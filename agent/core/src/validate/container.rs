@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, ResourceRequirements, SeccompProfile};
 
+use proto_kube::pod::{FIELDS, RESOURCES};
+
 use super::{Fault, Findings, name, volume};
 use crate::pod;
 use crate::quantity::{self, Amount};
@@ -156,29 +158,9 @@ fn variable(findings: &mut Findings, field: &str, var: &EnvVar) {
     }
     if let Some(selector) = &from.resource_field_ref {
         let at = format!("{field}.resourceFieldRef.resource");
-        findings.one_of(&at, Some(&selector.resource), RESOURCE_FIELDS);
+        findings.one_of(&at, Some(&selector.resource), RESOURCES);
     }
 }
-
-const FIELDS: &[&str] = &[
-    "metadata.name",
-    "metadata.namespace",
-    "metadata.uid",
-    "spec.nodeName",
-    "spec.serviceAccountName",
-    "status.hostIP",
-    "status.hostIPs",
-    "status.podIP",
-    "status.podIPs",
-];
-const RESOURCE_FIELDS: &[&str] = &[
-    "limits.cpu",
-    "limits.ephemeral-storage",
-    "limits.memory",
-    "requests.cpu",
-    "requests.ephemeral-storage",
-    "requests.memory",
-];
 
 fn mounts(findings: &mut Findings, field: &str, container: &Container, volumes: &BTreeSet<&str>) {
     let mut paths = BTreeSet::new();

@@ -2,6 +2,7 @@
 
 use proto_kube::field::Error;
 use proto_kube::name;
+use proto_kube::pod::{FIELDS, RESOURCES};
 use serde_json::Value;
 
 use super::template::Context;
@@ -214,18 +215,6 @@ fn host_ports<'a>(containers: impl IntoIterator<Item = Field<'a>>) {
     }
 }
 
-const FIELDS: &[&str] = &[
-    "metadata.name",
-    "metadata.namespace",
-    "metadata.uid",
-    "spec.nodeName",
-    "spec.serviceAccountName",
-    "status.hostIP",
-    "status.hostIPs",
-    "status.podIP",
-    "status.podIPs",
-];
-
 fn environment(env: &Field<'_>, context: &Context<'_>) {
     for variable in env.items() {
         variable.at("name").needs_shape(net::variable);
@@ -319,21 +308,13 @@ fn is_field(path: &str) -> bool {
 
 /// Rule: a reference to a request or limit of a container.
 pub(crate) fn resource_reference(reference: &Field<'_>, of_volume: bool) {
-    const KNOWN: &[&str] = &[
-        "limits.cpu",
-        "limits.ephemeral-storage",
-        "limits.memory",
-        "requests.cpu",
-        "requests.ephemeral-storage",
-        "requests.memory",
-    ];
     let resource = reference.at("resource");
     let huge = resource.text().starts_with("requests.hugepages-")
         || resource.text().starts_with("limits.hugepages-");
     if of_volume && reference.at("containerName").is_empty() {
         reference.at("containerName").required("");
-    } else if resource.needs("") && !KNOWN.contains(&resource.text()) && !huge {
-        resource.not_supported(KNOWN);
+    } else if resource.needs("") && !RESOURCES.contains(&resource.text()) && !huge {
+        resource.not_supported(RESOURCES);
     }
     divisor(&reference.at("divisor"), resource.text());
 }

@@ -125,7 +125,7 @@ fn encode_entry(key: &Key, owned: &Owned) -> Value {
         Operation::Update => "Update",
     };
     let mut entry = Map::new();
-    let time = owned.time.map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+    let time = owned.time.map(proto_kube::decode::time);
     for (name, text) in [
         ("manager", key.name.as_str()),
         ("operation", operation),
