@@ -4,16 +4,14 @@ use client::Query;
 use proto_kube::{object, resource};
 use serde_json::Value;
 
-use super::{Cluster, items, targets, text};
+use super::{Cluster, items, targets, text, without_managers};
 use crate::args::Format;
 use crate::output::{age_since, table};
 
 pub(super) async fn run(cluster: &Cluster, words: &[String]) -> anyhow::Result<()> {
     for target in targets(words)? {
         let mut object = cluster.object(&target).await?;
-        if let Some(metadata) = object["metadata"].as_object_mut() {
-            metadata.remove("managedFields");
-        }
+        without_managers(&mut object);
         let format = if cluster.output == Format::Json { Format::Json } else { Format::Yaml };
         format.print(&object)?;
         if format == Format::Yaml {

@@ -6,7 +6,7 @@ use http::Method;
 use proto_kube::Resource;
 use serde_json::Value;
 
-use super::{Cluster, Target, items, kind, list, text};
+use super::{Cluster, Target, items, kind, list, text, without_managers};
 use crate::args::{Format, Select};
 use crate::output::table;
 
@@ -91,11 +91,7 @@ async fn documents(
     for resource in resources {
         all.extend(objects(cluster, resource, namespace, names, select).await?);
     }
-    for object in &mut all {
-        if let Some(metadata) = object["metadata"].as_object_mut() {
-            metadata.remove("managedFields");
-        }
-    }
+    all.iter_mut().for_each(without_managers);
     match (names, all.len()) {
         ([_], 1) => cluster.output.print(&all[0]),
         _ => cluster.output.print(&list(all)),

@@ -123,6 +123,13 @@ fn managed(query: Query) -> Query {
     query.with("fieldManager", MANAGER).with("fieldValidation", "Strict")
 }
 
+/// Drops from an object what only server-side apply reads.
+fn without_managers(object: &mut Value) {
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.remove("managedFields");
+    }
+}
+
 /// A list of the kind that `-o json` prints.
 fn list(items: Vec<Value>) -> Value {
     json!({ "apiVersion": "v1", "kind": "List", "metadata": {}, "items": items })
