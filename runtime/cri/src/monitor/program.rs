@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use proto_node::monitor::{CONFIG_FILE, MonitorConfig, MonitorState};
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
@@ -34,14 +33,7 @@ impl MonitorProgram {
 }
 
 fn copy(path: &Path) -> io::Result<OwnedFd> {
-    let mut program = File::open(path)?;
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    // Kernels before 6.3 do not know that a memfd may be executed unless told otherwise.
-    let copy = memfd_create("cleat-monitor", flags | MemfdFlags::EXEC)
-        .or_else(|_| memfd_create("cleat-monitor", flags))?;
-    let mut copy = File::from(copy);
-    io::copy(&mut program, &mut copy)?;
-    fcntl_add_seals(&copy, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    let copy = linux::sealed::copy("cleat-monitor", &mut File::open(path)?)?;
     // Nothing can be executed while a descriptor that could write it is open.
     Ok(File::open(format!("/proc/self/fd/{}", copy.as_raw_fd()))?.into())
 }

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
-use rustix::fs::{MemfdFlags, SealFlags, StatVfsMountFlags};
+use rustix::fs::{SealFlags, StatVfsMountFlags};
 use rustix::mount::MountAttrFlags;
 
 use crate::error::{During, RuntimeError};
@@ -15,7 +15,7 @@ const EXE: &str = "/proc/self/exe";
 
 /// Returns when this program cannot be written through its own process; executes it again from such a place before.
 pub(super) fn ensure() -> Result<(), RuntimeError> {
-    let own = File::open(EXE).during(|| EXE)?;
+    let mut own = File::open(EXE).during(|| EXE)?;
     let readonly = rustix::fs::fstatvfs(&own).during(|| EXE)?.f_flag.contains(StatVfsMountFlags::RDONLY);
     let sealed = rustix::fs::fcntl_get_seals(&own).is_ok_and(|seals| seals.contains(SealFlags::WRITE));
     if readonly || sealed {
@@ -24,7 +24,7 @@ pub(super) fn ensure() -> Result<(), RuntimeError> {
     }
     let program = match readonly_mount(&own) {
         Ok(program) => program,
-        Err(_) => sealed_copy(own).during(|| "copy of the own program")?,
+        Err(_) => linux::sealed::copy("cleat-oci", &mut own).during(|| "copy of the own program")?,
     };
     let strings = |all: Vec<std::ffi::OsString>| -> Result<Vec<CString>, RuntimeError> {
         all.into_iter().map(|one| CString::new(one.into_vec()).during(|| "own arguments")).collect()
@@ -51,14 +51,4 @@ fn readonly_mount(own: &File) -> Result<OwnedFd, rustix::io::Errno> {
     let (ours, theirs) = (rustix::fs::fstat(own)?, rustix::fs::fstat(&tree)?);
     let same = (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino);
     if same { Ok(tree) } else { Err(rustix::io::Errno::STALE) }
-}
-
-fn sealed_copy(mut own: File) -> std::io::Result<OwnedFd> {
-    let memory = rustix::fs::memfd_create("cleat-oci", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    let mut memory = File::from(memory);
-    std::io::copy(&mut own, &mut memory)?;
-    rustix::fs::fchmod(&memory, rustix::fs::Mode::from_raw_mode(0o500))?;
-    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
-    rustix::fs::fcntl_add_seals(&memory, seals)?;
-    Ok(memory.into())
 }
