@@ -2,13 +2,15 @@
 //! client certificates and tokens, and speaks HTTP/2, so that all watches of a process share one connection.
 #![forbid(unsafe_code)]
 
+mod cache;
 mod kubeconfig;
 mod reflector;
 mod request;
 mod tls;
 mod watch;
 
+pub use cache::{Cache, Event};
 pub use kubeconfig::{Config, KubeconfigError};
 pub use reflector::{Change, Reflector};
-pub use request::{Client, ClientError, Patch, Query};
+pub use request::{Body, Client, ClientError, Local, Patch, Query};
 pub use watch::{Watch, WatchEvent};

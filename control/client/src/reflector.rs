@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use proto_kube::{Resource, object};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::request::{Client, ClientError, Query};
 use crate::watch::{Watch, WatchEvent};
@@ -17,7 +17,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(15);
 pub enum Change {
     /// An object is there or has changed.
     Applied(Value),
-    /// An object is gone; its last known state.
+    /// An object is gone; its last state, or only its name where it went while nobody watched.
     Deleted(Value),
     /// All objects that were there at the start have been told.
     Synced,
@@ -30,8 +30,8 @@ pub struct Reflector {
     resource: &'static Resource,
     namespace: String,
     query: Query,
-    /// By namespace and name; what has been told.
-    known: HashMap<(String, String), Value>,
+    /// By namespace and name, the `resourceVersion` that has been told.
+    known: HashMap<(String, String), String>,
     /// Told next, last first.
     waiting: Vec<Change>,
     revision: String,
@@ -99,24 +99,24 @@ impl Reflector {
     }
 
     fn take(&mut self, event: WatchEvent) {
-        let (object, change) = match event {
+        let (revision, change) = match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                self.known.insert(key(&object), object.clone());
-                (object.clone(), Some(Change::Applied(object)))
+                self.known.insert(key(&object), version(&object).to_owned());
+                (version(&object).to_owned(), Some(Change::Applied(object)))
             }
             WatchEvent::Deleted(object) => {
                 self.known.remove(&key(&object));
-                (object.clone(), Some(Change::Deleted(object)))
+                (version(&object).to_owned(), Some(Change::Deleted(object)))
             }
-            WatchEvent::Bookmark(object) => (object, None),
+            WatchEvent::Bookmark(object) => (version(&object).to_owned(), None),
         };
-        object::text(&object, &["metadata", "resourceVersion"]).clone_into(&mut self.revision);
+        self.revision = revision;
         self.waiting.extend(change);
     }
 
     async fn list(&mut self) -> Result<(), ClientError> {
         let mut list = self.client.list(self.resource, &self.namespace, self.query.clone()).await?;
-        object::text(&list, &["metadata", "resourceVersion"]).clone_into(&mut self.revision);
+        version(&list).clone_into(&mut self.revision);
         let items = match list["items"].take() {
             Value::Array(items) => items,
             _ => Vec::new(),
@@ -129,13 +129,16 @@ impl Reflector {
             object::default(&mut item, "apiVersion", api_version.clone());
             object::default(&mut item, "kind", kind);
             let key = key(&item);
-            if before.get(&key) != Some(&item) {
-                changes.push(Change::Applied(item.clone()));
+            let version = version(&item).to_owned();
+            if before.get(&key) != Some(&version) {
+                changes.push(Change::Applied(item));
             }
-            self.known.insert(key, item);
+            self.known.insert(key, version);
         }
-        let gone = before.into_iter().filter(|(key, _)| !self.known.contains_key(key));
-        changes.extend(gone.map(|(_, object)| Change::Deleted(object)));
+        let gone = before.into_keys().filter(|key| !self.known.contains_key(key));
+        changes.extend(gone.map(|(namespace, name)| {
+            Change::Deleted(json!({ "metadata": { "namespace": namespace, "name": name } }))
+        }));
         if !self.synced {
             self.synced = true;
             changes.push(Change::Synced);
@@ -145,6 +148,10 @@ impl Reflector {
         self.backoff = BACKOFF_MIN;
         Ok(())
     }
+}
+
+fn version(object: &Value) -> &str {
+    object::text(object, &["metadata", "resourceVersion"])
 }
 
 fn key(object: &Value) -> (String, String) {

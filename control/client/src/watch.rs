@@ -2,10 +2,9 @@
 
 use bytes::BytesMut;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use serde_json::Value;
 
-use crate::request::ClientError;
+use crate::request::{Body, ClientError};
 
 /// One thing that a watch tells.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,12 +22,12 @@ pub enum WatchEvent {
 /// A stream of events.
 pub struct Watch {
     server: String,
-    body: Incoming,
+    body: Body,
     buffer: BytesMut,
 }
 
 impl Watch {
-    pub(crate) fn new(server: String, body: Incoming) -> Self {
+    pub(crate) fn new(server: String, body: Body) -> Self {
         Self { server, body, buffer: BytesMut::new() }
     }
 
@@ -52,7 +51,7 @@ impl Watch {
                 }
                 Some(Err(error)) => {
                     let server = self.server.clone();
-                    return Err(ClientError::Connection { server, source: error.into() });
+                    return Err(ClientError::Connection { server, source: error });
                 }
             }
         }

@@ -26,7 +26,7 @@ enum Layer {
 }
 
 /// Every crate of the workspace and its row.
-const PICTURE: [(&str, Layer); 28] = [
+const PICTURE: [(&str, Layer); 38] = [
     ("proto-cri", Layer::Contract),
     ("proto-node", Layer::Contract),
     ("proto-kube", Layer::Contract),
@@ -36,6 +36,9 @@ const PICTURE: [(&str, Layer); 28] = [
     ("kinds", Layer::Core),
     ("admission", Layer::Core),
     ("authz", Layer::Core),
+    ("scheduler", Layer::Core),
+    ("controllers", Layer::Core),
+    ("proxy-rules", Layer::Core),
     ("linux", Layer::Mechanism),
     ("netlink", Layer::Mechanism),
     ("image", Layer::Mechanism),
@@ -49,10 +52,17 @@ const PICTURE: [(&str, Layer); 28] = [
     ("cni-plugins", Layer::Process),
     ("agent", Layer::Process),
     ("apiserver", Layer::Process),
+    ("control", Layer::Process),
+    ("proxy", Layer::Process),
+    ("dns", Layer::Process),
+    ("overlay", Layer::Process),
     ("cleat", Layer::Program),
     ("lab", Layer::Test),
     ("node-tests", Layer::Test),
     ("control-tests", Layer::Test),
+    ("cluster-tests", Layer::Test),
+    ("conformance", Layer::Test),
+    ("sim", Layer::Test),
     ("xtask", Layer::Test),
     ("fuzz", Layer::Test),
 ];

@@ -1,0 +1,92 @@
+//! What each controller changes next: a pure function of the cluster as it is, one file a controller. Who wants to run
+//! them finds them in [`all`].
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use proto_kube::{GroupResource, Resource, view::View};
+use serde_json::Value;
+
+/// What a controller works on at a time: an object, by namespace (empty for a cluster-scoped one) and name.
+pub type Key = (String, String);
+
+/// What the cluster was started with, as far as controllers must know it.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// The certificate, in PEM, that pods trust the API server by.
+    pub root_ca: String,
+    /// Ranges that nodes get their pods' addresses from, with the length of a node's prefix: at most one a family.
+    pub pod_cidrs: Vec<(String, u8)>,
+}
+
+/// What a controller sees.
+pub struct World<'a> {
+    /// The objects, as of one moment. It may be behind, but never behind the controller's own last changes for the key.
+    pub view: &'a dyn View,
+    /// What never changes.
+    pub facts: &'a Facts,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// A change that a controller wants. Each carries what makes it harmless when the world has moved on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Mutation {
+    /// Create this object; it is there already: as good.
+    Create(&'static Resource, Value),
+    /// Replace the object, or the named subresource, if its `resourceVersion` is still this one.
+    Update(&'static Resource, Option<&'static str>, Value),
+    /// Merge this (RFC 7396) into the object or its subresource; `metadata.uid` in it keeps it from hitting another object
+    /// of the name, `metadata.resourceVersion` from hitting a later state.
+    Merge(&'static Resource, Key, Option<&'static str>, Value),
+    /// Delete the object if it is still this one: the `DeleteOptions` carry the uid as a precondition.
+    Delete(&'static Resource, Key, Value),
+    /// Create this at a subresource, as `eviction` or `binding`.
+    Post(&'static Resource, Key, &'static str, Value),
+    /// Sign an approved request for a certificate; only whoever holds the key can.
+    Sign(Arc<Value>),
+    /// Tell people: (regarding, type, reason, message).
+    Event(Arc<Value>, &'static str, &'static str, String),
+}
+
+/// What reconciling a key came to.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Outcome {
+    /// In this order; the first that fails ends the rest, and the key is looked at again.
+    pub mutations: Vec<Mutation>,
+    /// When to look again though nothing has changed.
+    pub again: Option<Timestamp>,
+}
+
+/// A controller. Reconciling again after its mutations have been applied yields none.
+pub trait Controller: Send + Sync {
+    /// As upstream names its service account in kube-system, so that the bootstrap policy fits: `replicaset-controller`.
+    fn name(&self) -> &'static str;
+
+    /// What it reads, as (group, plural).
+    fn watches(&self) -> &'static [(&'static str, &'static str)];
+
+    /// The keys that a change concerns; `old` is none for a new object, `new` for one that is gone.
+    fn keys(
+        &self,
+        view: &dyn View,
+        of: GroupResource<'_>,
+        old: Option<&Value>,
+        new: Option<&Value>,
+    ) -> Vec<Key>;
+
+    /// What to change for a key.
+    fn reconcile(&self, world: &World<'_>, key: &Key) -> Outcome;
+}
+
+/// A cluster for tests: objects by resource, namespace and name.
+#[derive(Debug, Clone, Default)]
+pub struct Objects(pub BTreeMap<(String, String, String, String), Arc<Value>>);
+
+/// All controllers.
+#[must_use]
+pub fn all() -> Vec<Box<dyn Controller>> {
+    Vec::new()
+}
