@@ -53,7 +53,10 @@ struct Inner {
 /// The objects of a server that somebody in this process has asked for, kept up to date. `managedFields` are left out.
 /// Clones share everything; with the last of them the watches end.
 #[derive(Clone)]
-pub struct Cache(Arc<Inner>);
+pub struct Cache {
+    inner: Arc<Inner>,
+    client: Client,
+}
 
 impl Cache {
     /// An empty cache: nothing is asked of the server yet.
@@ -65,19 +68,27 @@ impl Cache {
     /// A cache that asks for less than everything: a node's agent may see the pods of `spec.nodeName=NODE` alone.
     #[must_use]
     pub fn scoped(client: Client, scopes: Vec<(&'static Resource, Query)>) -> Self {
-        Self(Arc::new(Inner {
-            client,
+        let inner = Inner {
+            client: client.clone(),
             scopes,
             kept: RwLock::default(),
             tasks: Mutex::default(),
             synced: watch::Sender::new(()),
-        }))
+        };
+        Self { inner: Arc::new(inner), client }
     }
 
-    /// The client whose objects these are.
+    /// The same objects for somebody who asks and writes in another name; what is watched is still watched in the
+    /// cache's own.
+    #[must_use]
+    pub fn with_client(&self, client: Client) -> Self {
+        Self { inner: self.inner.clone(), client }
+    }
+
+    /// In whose name its holder asks and writes.
     #[must_use]
     pub fn client(&self) -> &Client {
-        &self.0.client
+        &self.client
     }
 
     /// Every change of a resource from now on, after an event for each object that is already there. The watch is
@@ -97,12 +108,12 @@ impl Cache {
         for resource in resources {
             self.keep(resource, None);
         }
-        let mut changes = self.0.synced.subscribe();
+        let mut changes = self.inner.synced.subscribe();
         let done = |inner: &Inner| {
             let kept = inner.kept.read().unwrap_or_else(PoisonError::into_inner);
             resources.iter().all(|r| kept.get(&r.group_resource()).is_some_and(|kept| kept.synced))
         };
-        while !done(&self.0) {
+        while !done(&self.inner) {
             if changes.changed().await.is_err() {
                 return;
             }
@@ -110,7 +121,7 @@ impl Cache {
     }
 
     fn keep(&self, resource: &'static Resource, listener: Option<mpsc::UnboundedSender<Event>>) {
-        let mut all = self.0.kept.write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.inner.kept.write().unwrap_or_else(PoisonError::into_inner);
         let known = all.contains_key(&resource.group_resource());
         let kept = all.entry(resource.group_resource()).or_default();
         if let Some(listener) = listener {
@@ -129,11 +140,11 @@ impl Cache {
     }
 
     fn follow(&self, resource: &'static Resource) {
-        let scope = self.0.scopes.iter().find(|(r, _)| r.group_resource() == resource.group_resource());
+        let scope = self.inner.scopes.iter().find(|(r, _)| r.group_resource() == resource.group_resource());
         let query = scope.map(|(_, query)| query.clone()).unwrap_or_default();
-        let mut reflector = Reflector::new(self.0.client.clone(), resource, "", query);
-        let inner = Arc::downgrade(&self.0);
-        tasks(&self.0).spawn(async move {
+        let mut reflector = Reflector::new(self.inner.client.clone(), resource, "", query);
+        let inner = Arc::downgrade(&self.inner);
+        tasks(&self.inner).spawn(async move {
             loop {
                 let change = reflector.next().await;
                 let Some(inner) = inner.upgrade() else { return };
@@ -181,13 +192,13 @@ fn key(object: &Value) -> Key {
 
 impl View for Cache {
     fn get(&self, resource: GroupResource<'_>, namespace: &str, name: &str) -> Option<Arc<Value>> {
-        let all = self.0.kept.read().unwrap_or_else(PoisonError::into_inner);
+        let all = self.inner.kept.read().unwrap_or_else(PoisonError::into_inner);
         let kept = all.get(&preferred(resource)?)?;
         kept.objects.get(&(namespace.to_owned(), name.to_owned())).cloned()
     }
 
     fn list(&self, resource: GroupResource<'_>, namespace: &str) -> Vec<Arc<Value>> {
-        let all = self.0.kept.read().unwrap_or_else(PoisonError::into_inner);
+        let all = self.inner.kept.read().unwrap_or_else(PoisonError::into_inner);
         let Some(kept) = preferred(resource).and_then(|resource| all.get(&resource)) else {
             return Vec::new();
         };
