@@ -1,6 +1,6 @@
 //! One watch cache for all that run in a process: each resource is listed and watched once, however many read it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use proto_kube::{GroupResource, Resource, object, resource, view::View};
@@ -37,6 +37,8 @@ type Key = (String, String);
 struct Kept {
     /// By namespace and name.
     objects: BTreeMap<Key, Arc<Value>>,
+    /// Namespace, the uid of the controller (empty for none), name: of each object.
+    controlled: BTreeSet<(String, String, String)>,
     listeners: Vec<mpsc::UnboundedSender<Event>>,
     synced: bool,
 }
@@ -167,10 +169,17 @@ impl Inner {
                 object::metadata(&mut object).remove("managedFields");
                 let new = Arc::new(object);
                 let old = kept.objects.insert(key(&new), new.clone());
+                let before = old.as_deref().map(place);
+                let now = place(&new);
+                if before.as_ref() != Some(&now) {
+                    before.map(|place| kept.controlled.remove(&place));
+                    kept.controlled.insert(now);
+                }
                 Event { resource, old, new: Some(new) }
             }
             Change::Deleted(object) => {
                 let old = kept.objects.remove(&key(&object)).unwrap_or_else(|| Arc::new(object));
+                kept.controlled.remove(&place(&old));
                 Event { resource, old: Some(old), new: None }
             }
             Change::Synced => {
@@ -188,6 +197,12 @@ impl Inner {
 
 fn key(object: &Value) -> Key {
     (object::namespace(object).to_owned(), object::name(object).to_owned())
+}
+
+/// Where an object stands in [`Kept::controlled`].
+fn place(object: &Value) -> (String, String, String) {
+    let controller = object::controller(object).map_or("", |c| c.uid);
+    (object::namespace(object).to_owned(), controller.to_owned(), object::name(object).to_owned())
 }
 
 impl View for Cache {
@@ -208,6 +223,16 @@ impl View for Cache {
         let first = (namespace.to_owned(), String::new());
         let rest = kept.objects.range(first..).take_while(|((of, _), _)| of == namespace);
         rest.map(|(_, object)| object.clone()).collect()
+    }
+
+    fn controlled(&self, resource: GroupResource<'_>, namespace: &str, by: &str) -> Vec<Arc<Value>> {
+        let all = self.inner.kept.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(kept) = preferred(resource).and_then(|resource| all.get(&resource)) else {
+            return Vec::new();
+        };
+        let first = (namespace.to_owned(), by.to_owned(), String::new());
+        let rest = kept.controlled.range(first..).take_while(|(of, uid, _)| of == namespace && uid == by);
+        rest.filter_map(|(of, _, name)| kept.objects.get(&(of.clone(), name.clone())).cloned()).collect()
     }
 }
 

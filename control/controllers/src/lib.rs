@@ -2,12 +2,16 @@
 //! them finds them in [`all`].
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
+pub mod objects;
+mod resources;
+
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use proto_kube::{GroupResource, Resource, view::View};
+use proto_kube::{GroupResource, Resource, Status, view::View};
 use serde_json::Value;
+
+pub use objects::Objects;
 
 /// What a controller works on at a time: an object, by namespace (empty for a cluster-scoped one) and name.
 pub type Key = (String, String);
@@ -29,9 +33,24 @@ pub struct World<'a> {
     pub facts: &'a Facts,
     /// The time.
     pub now: Timestamp,
+    /// What the server refused when the key was last worked on. The controller is asked at once with it, so that it can
+    /// tell people and, in this round, leave the change alone; then again without it, after a back-off.
+    pub refused: Option<&'a Refused>,
 }
 
-/// A change that a controller wants. Each carries what makes it harmless when the world has moved on.
+/// A change that was not made. That the object is there already, is gone, or has changed meanwhile is no refusal: there
+/// the controller is simply asked again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refused {
+    /// What was asked for.
+    pub mutation: Mutation,
+    /// The server's answer.
+    pub status: Status,
+}
+
+/// A change that a controller wants. Each carries what makes it harmless when the world has moved on. One whose outcome
+/// is not known, as the connection broke, is asked for again as it is before the key is looked at anew: a new decision
+/// might choose another name for what has in fact been made.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Mutation {
     /// Create this object; it is there already: as good.
@@ -47,17 +66,25 @@ pub enum Mutation {
     Post(&'static Resource, Key, &'static str, Value),
     /// Sign an approved request for a certificate; only whoever holds the key can.
     Sign(Arc<Value>),
-    /// Tell people: (regarding, type, reason, message).
+    /// Tell people: (regarding, type, reason, message). Told once what stands before it in the outcome has happened.
     Event(Arc<Value>, &'static str, &'static str, String),
 }
 
 /// What reconciling a key came to.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Outcome {
-    /// In this order; the first that fails ends the rest, and the key is looked at again.
+    /// In this order; the first that fails ends the rest, and the key is looked at again. Creations that stand together
+    /// (events between them do not part them) may be made side by side.
     pub mutations: Vec<Mutation>,
     /// When to look again though nothing has changed.
     pub again: Option<Timestamp>,
+}
+
+impl Outcome {
+    /// To be looked at again at `time`, or earlier where that is already wanted.
+    pub fn wake(&mut self, time: Timestamp) {
+        self.again = Some(self.again.map_or(time, |again| again.min(time)));
+    }
 }
 
 /// A controller. Reconciling again after its mutations have been applied yields none.
@@ -81,11 +108,7 @@ pub trait Controller: Send + Sync {
     fn reconcile(&self, world: &World<'_>, key: &Key) -> Outcome;
 }
 
-/// A cluster for tests: objects by resource, namespace and name.
-#[derive(Debug, Clone, Default)]
-pub struct Objects(pub BTreeMap<(String, String, String, String), Arc<Value>>);
-
-/// All controllers.
+/// All controllers, by name.
 #[must_use]
 pub fn all() -> Vec<Box<dyn Controller>> {
     Vec::new()

@@ -58,6 +58,33 @@ pub fn is_terminating(object: &Value) -> bool {
     at(object, &["metadata", "deletionTimestamp"]).is_some()
 }
 
+/// Who made an object and looks after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Controller<'a> {
+    /// As `apps/v1`.
+    pub api_version: &'a str,
+    /// As `ReplicaSet`.
+    pub kind: &'a str,
+    /// Its name, in the object's own namespace.
+    pub name: &'a str,
+    /// Its unique identifier.
+    pub uid: &'a str,
+}
+
+/// The one owner reference that says `controller: true`.
+#[must_use]
+pub fn controller(object: &Value) -> Option<Controller<'_>> {
+    let owner = items(object, &["metadata", "ownerReferences"])
+        .find(|owner| at(owner, &["controller"]) == Some(&Value::Bool(true)))?;
+    let part = |member| text(owner, &[member]);
+    Some(Controller {
+        api_version: part("apiVersion"),
+        kind: part("kind"),
+        name: part("name"),
+        uid: part("uid"),
+    })
+}
+
 /// The member `key` as an object, made when it is missing or null.
 ///
 /// # Panics
