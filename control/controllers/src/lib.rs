@@ -64,10 +64,26 @@ pub enum Mutation {
     Delete(&'static Resource, Key, Value),
     /// Create this at a subresource, as `eviction` or `binding`.
     Post(&'static Resource, Key, &'static str, Value),
-    /// Sign an approved request for a certificate; only whoever holds the key can.
+    /// Delete all objects of a resource in a namespace, as one request.
+    Clear(&'static Resource, String),
+    /// Go on only if this holds. If not, the rest is left and the key is looked at again: it is no refusal.
+    If(Condition),
+    /// Sign an approved request for a certificate, or say in its status why not; only whoever holds the key can.
     Sign(Arc<Value>),
+    /// Give a secret of the type `kubernetes.io/service-account-token` a token of the account that it names: one that is
+    /// bound to the secret and as good as for ever, from a `TokenRequest`.
+    Token(Arc<Value>),
     /// Tell people: (regarding, type, reason, message). Told once what stands before it in the outcome has happened.
     Event(Arc<Value>, &'static str, &'static str, String),
+}
+
+/// What is asked of the server itself, as the view may be behind.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Condition {
+    /// There is no such object; none of this uid, where one is given. For an empty name: none at all in the namespace.
+    Absent(&'static Resource, Key, Option<String>),
+    /// Somebody may do something: a `SubjectAccessReview` with this `spec` is answered so.
+    Allowed(Value),
 }
 
 /// What reconciling a key came to.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use proto_kube::{GroupResource, Resource, Status, object, view::View};
 use serde_json::{Map, Value, json};
 
-use crate::Mutation;
+use crate::{Condition, Mutation};
 
 type Place = (String, String, String, String);
 
@@ -106,12 +106,35 @@ impl Objects {
                 }
                 Ok(())
             }
-            Mutation::Sign(_) => Ok(()),
+            Mutation::Clear(resource, namespace) => {
+                for old in self.list(resource.group_resource(), namespace) {
+                    self.delete(resource, &old, &Value::Null, now);
+                }
+                Ok(())
+            }
+            Mutation::If(condition) if self.holds(condition) => Ok(()),
+            Mutation::If(_) => {
+                Err(Status::conflict(GroupResource { group: "", resource: "" }, "", "it is not so"))
+            }
+            Mutation::Sign(_) | Mutation::Token(_) => Ok(()),
             Mutation::Event(of, kind, reason, message) => {
                 let of = format!("{}/{}", object::text(of, &["kind"]), object::name(of));
                 self.told.push((of, kind, reason, message.clone()));
                 Ok(())
             }
+        }
+    }
+
+    fn holds(&self, condition: &Condition) -> bool {
+        match condition {
+            Condition::Absent(resource, (namespace, name), _) if name.is_empty() => {
+                self.list(resource.group_resource(), namespace).is_empty()
+            }
+            Condition::Absent(resource, (namespace, name), uid) => {
+                let found = self.get(resource.group_resource(), namespace, name);
+                found.is_none_or(|found| uid.as_ref().is_some_and(|uid| uid != object::uid(&found)))
+            }
+            Condition::Allowed(_) => true,
         }
     }
 
