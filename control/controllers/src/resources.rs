@@ -12,16 +12,32 @@ macro_rules! resources {
 }
 
 resources! {
+    BUDGETS = "policy" "poddisruptionbudgets";
+    CLAIMS = "" "persistentvolumeclaims";
+    CLUSTER_ROLES = "rbac.authorization.k8s.io" "clusterroles";
+    CONFIG_MAPS = "" "configmaps";
     CRON_JOBS = "batch" "cronjobs";
     DAEMON_SETS = "apps" "daemonsets";
     DEPLOYMENTS = "apps" "deployments";
+    ENDPOINTS = "" "endpoints";
+    ENDPOINT_SLICES = "discovery.k8s.io" "endpointslices";
+    EVENTS = "" "events";
+    IP_ADDRESSES = "networking.k8s.io" "ipaddresses";
     JOBS = "batch" "jobs";
+    LEASES = "coordination.k8s.io" "leases";
+    NAMESPACES = "" "namespaces";
     NODES = "" "nodes";
     PODS = "" "pods";
-    REPLICA_SETS = "apps" "replicasets";
     REPLICATION_CONTROLLERS = "" "replicationcontrollers";
+    REPLICA_SETS = "apps" "replicasets";
     REVISIONS = "apps" "controllerrevisions";
+    SECRETS = "" "secrets";
+    SERVICES = "" "services";
+    SERVICE_ACCOUNTS = "" "serviceaccounts";
+    SERVICE_CIDRS = "networking.k8s.io" "servicecidrs";
+    SIGNING_REQUESTS = "certificates.k8s.io" "certificatesigningrequests";
     STATEFUL_SETS = "apps" "statefulsets";
+    VOLUMES = "" "persistentvolumes";
 }
 
 /// How a resource is served.

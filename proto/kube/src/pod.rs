@@ -57,6 +57,24 @@ pub fn is_mirror(pod: &Value) -> bool {
     object::annotations(pod).any(|(key, _)| key == MIRROR)
 }
 
+/// A condition of a pod's status.
+#[must_use]
+pub fn condition<'a>(pod: &'a Value, kind: &str) -> Option<&'a Value> {
+    object::items(pod, &["status", "conditions"]).find(|c| c["type"] == kind)
+}
+
+/// Whether a pod says that it is ready.
+#[must_use]
+pub fn is_ready(pod: &Value) -> bool {
+    condition(pod, "Ready").is_some_and(|c| c["status"] == "True")
+}
+
+/// Whether a pod has ended: it succeeded or failed.
+#[must_use]
+pub fn has_ended(pod: &Value) -> bool {
+    matches!(object::text(pod, &["status", "phase"]), "Succeeded" | "Failed")
+}
+
 /// The secrets that a spec names: for pulling images, in variables, in volumes. A name may come more than once.
 #[must_use]
 pub fn secrets(spec: &Value) -> Vec<&str> {
