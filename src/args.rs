@@ -1,13 +1,15 @@
 //! The command line, exactly as typed: help, completion and parsing come from these definitions. Nothing here looks
 //! at the machine; [`crate::paths`] resolves directories.
 
+mod cluster;
 mod control;
 
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-pub(crate) use control::{Control, ControlVerb};
+pub(crate) use cluster::{Join, NodeCommand, Reset, Token, TokenVerb};
+pub(crate) use control::{Control, ControlVerb, Plane};
 
 /// A Kubernetes node on this machine: pods, images and their network.
 #[derive(Debug, Parser)]
@@ -22,16 +24,18 @@ pub(crate) struct Cleat {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run the node: CRI server and agent in one process
+    /// Run a cluster on this machine: control plane and node in one process
     #[command(after_help = UP_EXAMPLES)]
     Up(Up),
-    /// End all pods within their grace periods and remove what the node made
+    /// Make, list and revoke the tokens that nodes join by
+    Token(Token),
+    /// End all pods within their grace periods, and stop
     Down(Down),
     /// Run the CRI server alone
     Cri(Cri),
     /// Run the agent alone, on any CRI server
     Agent(Agent),
-    /// Run the control plane: the Kubernetes API server and its store
+    /// Run the control plane alone: API server, store, controllers and scheduler
     #[command(after_help = control::EXAMPLES)]
     Control(Control),
     /// The daily verbs: objects of a cluster, or pods, containers and images of this node
@@ -52,8 +56,10 @@ pub(crate) enum Command {
 
 const UP_EXAMPLES: &str = "\
 Examples:
-  cleat up --standalone --manifests /etc/cleat/manifests
-  cleat up --standalone --manifests ./pods --data-dir /tmp/cleat   # leaves the machine's own directories alone";
+  cleat up
+  cleat up --data-dir /tmp/cleat --listen 127.0.0.1:0   # leaves the machine's own directories alone
+  cleat up --standalone --manifests /etc/cleat/manifests   # a node without a cluster
+  cleat up --standalone --manifests ./pods --data-dir /tmp/cleat";
 const CTL_EXAMPLES: &str = "\
 Examples:
   cleat ctl get pods
@@ -104,11 +110,13 @@ pub(crate) struct Runtime {
 #[derive(Debug, Args)]
 pub(crate) struct Up {
     /// Run without an API server, on Pod manifests alone
-    #[arg(long, required = true)]
+    #[arg(long)]
     pub(crate) standalone: bool,
     /// Directory of v1 Pod manifests, YAML or JSON, watched for changes
     #[arg(long, value_name = "DIR")]
     pub(crate) manifests: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) plane: Plane,
     #[command(flatten)]
     pub(crate) node: Node,
     #[command(flatten)]
@@ -119,26 +127,35 @@ pub(crate) struct Up {
     pub(crate) runtime: Runtime,
 }
 
-/// The pod network that `up` configures where no `--cni-conf-dir` is given.
+/// The pod network of the node, where no `--cni-conf-dir` is given.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Network {
-    /// Pod address range; give it twice for IPv4 and IPv6
-    #[arg(long, value_name = "CIDR", default_values = ["10.88.0.0/16", "fd00:88::/64"])]
-    pub(crate) pod_cidr: Vec<String>,
     /// Bridge that the pods are attached to
     #[arg(long, value_name = "NAME", default_value = "cleat0")]
     pub(crate) bridge: String,
 }
 
 /// Who this node is.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Node {
     /// Name of the node (default: the host name)
     #[arg(long, value_name = "NAME")]
     pub(crate) node_name: Option<String>,
-    /// Address that pods of the host network report (default: the one of the default route)
+    /// Address of the node (default: the one of the default route)
     #[arg(long, value_name = "IP")]
     pub(crate) node_ip: Option<std::net::IpAddr>,
+    /// Labels of the node when it registers
+    #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',')]
+    pub(crate) node_labels: Vec<String>,
+    /// Taints of the node when it registers
+    #[arg(long, value_name = "KEY=VALUE:EFFECT", value_delimiter = ',')]
+    pub(crate) register_with_taints: Vec<String>,
+    /// KubeletConfiguration file, read as it is
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// KubeProxyConfiguration file, read as it is
+    #[arg(long, value_name = "FILE")]
+    pub(crate) proxy_config: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -19,7 +19,7 @@ const STOP_SECONDS: u64 = 10;
 pub(crate) async fn run(down: Down) -> anyhow::Result<()> {
     let paths = Paths::resolve(&down.dirs)?;
     let _lock = take_over(&paths).await?;
-    let node = args::Node { node_name: None, node_ip: None };
+    let node = args::Node::default();
     // An agent without manifests ends every pod it finds, as it would one whose manifest was removed.
     let agent = agent_config(&paths, &node, None)?;
     let server = cri::Server::open(cri_config(&paths, &down.runtime)?).await?;

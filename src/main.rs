@@ -12,8 +12,11 @@ mod install;
 mod network;
 mod node;
 mod output;
+mod parts;
 mod paths;
+mod plane;
 mod progress;
+mod token;
 mod up;
 
 use std::process::ExitCode;
@@ -51,6 +54,7 @@ fn run(cleat: args::Cleat) -> anyhow::Result<ExitCode> {
     let result = runtime.block_on(async {
         match cleat.command {
             args::Command::Up(up) => up::run(up).await.map(done),
+            args::Command::Token(token) => token::run(token).await.map(done),
             args::Command::Down(down) => down::run(down).await.map(done),
             args::Command::Cri(cri) => daemon::cri(cri).await.map(done),
             args::Command::Agent(agent) => daemon::agent(agent).await.map(done),

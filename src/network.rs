@@ -10,13 +10,15 @@ use serde_json::Value;
 use crate::args::Network;
 use crate::paths::Paths;
 
+/// The ranges of a node that was told of none.
+const PODS: [&str; 2] = ["10.88.0.0/16", "fd00:88::/64"];
+
 /// Writes the configuration list below the data directory, by rename, and returns its directory.
-pub(crate) fn configure(paths: &Paths, network: &Network) -> anyhow::Result<PathBuf> {
-    let subnet = |cidr: &String| {
-        cidr.parse::<IpNet>()
-            .with_context(|| format!("--pod-cidr {cidr}: expected a range such as 10.88.0.0/16"))
+pub(crate) fn configure(paths: &Paths, network: &Network, pods: &[IpNet]) -> anyhow::Result<PathBuf> {
+    let subnets = match pods {
+        [] => PODS.iter().filter_map(|cidr| cidr.parse().ok()).collect(),
+        given => given.to_vec(),
     };
-    let subnets = network.pod_cidr.iter().map(subnet).collect::<Result<Vec<_>, _>>()?;
     let file = file(paths);
     let dir = file.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;

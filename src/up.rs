@@ -21,7 +21,7 @@ pub(crate) async fn run(up: Up) -> anyhow::Result<()> {
     let agent = agent_config(&paths, &up.node, up.manifests.as_deref())?;
     let mut cri = cri_config(&paths, &up.runtime)?;
     if up.runtime.cni_conf_dir.is_none() {
-        cri.cni_conf_dir = network::configure(&paths, &up.network)?;
+        cri.cni_conf_dir = network::configure(&paths, &up.network, &up.plane.pod_cidr)?;
     }
     let shutdown = daemon::shutdown_on_signal()?;
     let node_name = agent.node_name.clone();

@@ -19,6 +19,19 @@ Examples:
 pub(crate) struct Control {
     #[command(subcommand)]
     pub(crate) verb: Option<ControlVerb>,
+    #[command(flatten)]
+    pub(crate) plane: Plane,
+    /// How this server is told from its peers (default: the host's name)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) identity: Option<String>,
+    #[command(flatten)]
+    pub(crate) dirs: Dirs,
+}
+
+/// The control plane of a cluster.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Control plane")]
+pub(crate) struct Plane {
     /// Address to listen on; port 0 takes a free one
     #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:6443")]
     pub(crate) listen: Vec<std::net::SocketAddr>,
@@ -52,8 +65,10 @@ pub(crate) struct Control {
     /// Where to write the administrator's kubeconfig (default: DATA_DIR/control/admin.kubeconfig)
     #[arg(long, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) dirs: Dirs,
+    /// Range of pod addresses, of which each node gets a part (default: 10.244.0.0/16; of a node --standalone:
+    /// 10.88.0.0/16 and fd00:88::/64); give it twice for IPv4 and IPv6
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub(crate) pod_cidr: Vec<ipnet::IpNet>,
 }
 
 #[derive(Debug, Subcommand)]

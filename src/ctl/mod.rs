@@ -3,7 +3,7 @@
 mod cluster;
 mod node;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 pub(crate) use node::{image_table, line};
 
-use crate::args::{Ctl, Verb};
+use crate::args::{Ctl, Dirs, Verb};
 use crate::node::Node;
 use crate::paths::Paths;
 
@@ -22,23 +22,23 @@ pub(crate) async fn run(ctl: Ctl) -> anyhow::Result<ExitCode> {
     {
         return node::run(&Node::new(&ctl.dirs)?, ctl).await;
     }
-    match kubeconfig(&ctl)? {
+    match kubeconfig(&ctl.dirs, ctl.kubeconfig.as_deref())? {
         Some(kubeconfig) => cluster::run(&kubeconfig, ctl).await,
         None => node::run(&Node::new(&ctl.dirs)?, ctl).await,
     }
 }
 
 /// The cluster that was meant: the one of `--kubeconfig`, of the directories named, of `KUBECONFIG`, or of this machine.
-fn kubeconfig(ctl: &Ctl) -> anyhow::Result<Option<PathBuf>> {
-    if let Some(file) = &ctl.kubeconfig {
-        return Ok(Some(file.clone()));
+pub(crate) fn kubeconfig(dirs: &Dirs, named: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {
+    if let Some(file) = named {
+        return Ok(Some(file.to_owned()));
     }
-    let own = Paths::resolve(&ctl.dirs)?.admin_kubeconfig();
+    let own = Paths::resolve(dirs)?.admin_kubeconfig();
     if own.exists() {
         return Ok(Some(own));
     }
-    let named = ctl.dirs.data_dir.is_some() || ctl.dirs.run_dir.is_some();
-    let user = std::env::var("KUBECONFIG").ok().filter(|v| !v.is_empty() && !named);
+    let elsewhere = dirs.data_dir.is_none() && dirs.run_dir.is_none();
+    let user = std::env::var("KUBECONFIG").ok().filter(|v| !v.is_empty() && elsewhere);
     match user.and_then(|list| client::Config::path(Some(&list), None)) {
         Some(file) if !file.exists() => bail!("KUBECONFIG: {} is not there", file.display()),
         file => Ok(file),
