@@ -1,7 +1,9 @@
-//! Links, addresses, routes and neighbours of one network namespace: [`Route`].
+//! Links, addresses, routes and neighbours of one network namespace: [`Route`] asks and changes, [`Monitor`] listens.
 
 mod address;
 mod link;
+mod monitor;
+mod neighbour;
 
 use std::os::fd::AsFd;
 
@@ -10,8 +12,10 @@ use netlink_packet_core::Emitable;
 use crate::netns;
 use crate::socket::{NetlinkError, Socket};
 
-pub use address::{Address, Neighbour, RouteEntry};
-pub use link::{Link, Port, Veth, mac_text};
+pub use address::{Address, RouteEntry};
+pub use link::{Link, Port, Veth, Vxlan, mac_text};
+pub use monitor::{Changed, Monitor};
+pub use neighbour::{Forwarding, Neighbour};
 
 /// `NETLINK_ROUTE`.
 const PROTOCOL: isize = 0;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use netlink_sys::{Socket as RawSocket, SocketAddr};
@@ -103,6 +104,12 @@ impl NetlinkError {
     /// The object is not there (any more).
     pub fn is_absent(&self) -> bool {
         matches!(self.errno(), Some(Errno::NOENT | Errno::NODEV | Errno::SRCH | Errno::ADDRNOTAVAIL))
+    }
+
+    /// The kernel had more to tell than the socket could hold.
+    pub(crate) fn is_overrun(&self) -> bool {
+        const ENOBUFS: i32 = Errno::NOBUFS.raw_os_error();
+        matches!(self, NetlinkError::Io { source, .. } if source.raw_os_error() == Some(ENOBUFS))
     }
 
     /// The object is there already.
@@ -212,6 +219,12 @@ pub(crate) struct Socket {
     buffer: Vec<u8>,
 }
 
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.raw.as_fd()
+    }
+}
+
 impl Socket {
     pub(crate) fn open(protocol: isize) -> Result<Socket, NetlinkError> {
         let open = || {
@@ -221,6 +234,18 @@ impl Socket {
             raw.set_ext_ack(true)?;
             raw.set_cap_ack(true)?;
             sockopt::set_socket_timeout(&raw, sockopt::Timeout::Recv, Some(ANSWER_LIMIT))?;
+            Ok(raw)
+        };
+        let raw = open().map_err(|source| NetlinkError::Io { what: "open a socket".into(), source })?;
+        Ok(Socket { raw, sequence: 0, buffer: Vec::new() })
+    }
+
+    /// A socket that only hears what the kernel tells these groups.
+    pub(crate) fn listen(protocol: isize, groups: &[u32]) -> Result<Socket, NetlinkError> {
+        let open = || {
+            let mut raw = RawSocket::new(protocol)?;
+            raw.bind_auto()?;
+            groups.iter().try_for_each(|group| raw.add_membership(*group))?;
             Ok(raw)
         };
         let raw = open().map_err(|source| NetlinkError::Io { what: "open a socket".into(), source })?;

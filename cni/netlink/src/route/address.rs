@@ -1,4 +1,4 @@
-//! Addresses, routes and neighbours.
+//! Addresses and routes.
 
 use std::net::IpAddr;
 
@@ -6,12 +6,9 @@ use ipnet::IpNet;
 use netlink_packet_core::Parseable;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
-use netlink_packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
-};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
-    RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteProtocol,
+    RouteScope, RouteType,
 };
 
 use super::{Route, emit};
@@ -23,9 +20,6 @@ const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
 const RTM_GETROUTE: u16 = 26;
-const RTM_NEWNEIGH: u16 = 28;
-const RTM_DELNEIGH: u16 = 29;
-const RTM_GETNEIGH: u16 = 30;
 
 /// An address of a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +55,10 @@ pub struct RouteEntry {
     pub mtu: Option<u32>,
     /// Maximal segment size to advertise, in bytes.
     pub advmss: Option<u32>,
+    /// Who made it, as in `rtnetlink(7)`; `None`: "boot", as `ip route add` says.
+    pub protocol: Option<u8>,
+    /// The next hop is on the link, though no address of the link says so.
+    pub onlink: bool,
 }
 
 impl RouteEntry {
@@ -76,6 +74,8 @@ impl RouteEntry {
             scope: None,
             mtu: None,
             advmss: None,
+            protocol: None,
+            onlink: false,
         }
     }
 
@@ -91,7 +91,8 @@ impl RouteEntry {
             address_family: family(self.dst.addr()),
             destination_prefix_length: self.dst.prefix_len(),
             table: u8::try_from(table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC),
-            protocol: RouteProtocol::Boot,
+            protocol: self.protocol.map_or(RouteProtocol::Boot, RouteProtocol::from),
+            flags: if self.onlink { RouteFlags::Onlink } else { RouteFlags::empty() },
             scope,
             kind: RouteType::Unicast,
             ..RouteHeader::default()
@@ -128,6 +129,8 @@ impl RouteEntry {
         route.index = None;
         route.table = Some(message.header.table.into());
         route.scope = Some(message.header.scope.into());
+        route.protocol = Some(message.header.protocol.into());
+        route.onlink = message.header.flags.contains(RouteFlags::Onlink);
         for attribute in message.attributes {
             match attribute {
                 RouteAttribute::Destination(dst) => route.dst = IpNet::new(ip(&dst)?, length).ok()?,
@@ -149,50 +152,6 @@ impl RouteEntry {
             }
         }
         Some(route)
-    }
-}
-
-/// A permanent entry of the neighbour table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Neighbour {
-    /// The link.
-    pub index: u32,
-    /// The neighbour's address.
-    pub ip: IpAddr,
-    /// Its hardware address.
-    pub mac: Vec<u8>,
-}
-
-impl Neighbour {
-    fn message(&self) -> NeighbourMessage {
-        let mut message = NeighbourMessage::default();
-        message.header.family = family(self.ip);
-        message.header.ifindex = self.index;
-        message.header.state = NeighbourState::Permanent;
-        message.attributes.push(NeighbourAttribute::Destination(match self.ip {
-            IpAddr::V4(ip) => NeighbourAddress::Inet(ip),
-            IpAddr::V6(ip) => NeighbourAddress::Inet6(ip),
-        }));
-        if !self.mac.is_empty() {
-            message.attributes.push(NeighbourAttribute::LinkLayerAddress(self.mac.clone()));
-        }
-        message
-    }
-
-    fn from_message(message: NeighbourMessage) -> Option<Neighbour> {
-        if message.header.state != NeighbourState::Permanent {
-            return None;
-        }
-        let (mut ip, mut mac) = (None, Vec::new());
-        for attribute in message.attributes {
-            match attribute {
-                NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => ip = Some(v4.into()),
-                NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => ip = Some(v6.into()),
-                NeighbourAttribute::LinkLayerAddress(address) => mac = address,
-                _ => {}
-            }
-        }
-        Some(Neighbour { index: message.header.ifindex, ip: ip?, mac })
     }
 }
 
@@ -238,33 +197,19 @@ impl Route {
         self.request(&what, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, &route.message())
     }
 
+    /// Adds a route in place of one of the same destination, table and priority, if there is one.
+    pub fn set_route(&mut self, route: &RouteEntry) -> Result<(), NetlinkError> {
+        let what = format!("set route to {}", route.dst);
+        self.request(&what, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &route.message())
+    }
+
     /// Removes a route.
     pub fn delete_route(&mut self, route: &RouteEntry) -> Result<(), NetlinkError> {
         self.request(&format!("delete route to {}", route.dst), RTM_DELROUTE, 0, &route.message())
     }
-
-    /// Every permanent neighbour.
-    pub fn neighbours(&mut self) -> Result<Vec<Neighbour>, NetlinkError> {
-        let request = NeighbourMessage::default();
-        let read = |_, body: &[u8]| {
-            NeighbourMessage::parse(body).map(Neighbour::from_message).map_err(|e| e.to_string())
-        };
-        self.socket.dump("list the neighbours", RTM_GETNEIGH, |b| emit(b, &request), read)
-    }
-
-    /// Adds or replaces a permanent neighbour.
-    pub fn set_neighbour(&mut self, neighbour: &Neighbour) -> Result<(), NetlinkError> {
-        let what = format!("set neighbour {}", neighbour.ip);
-        self.request(&what, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, &neighbour.message())
-    }
-
-    /// Removes a neighbour.
-    pub fn delete_neighbour(&mut self, neighbour: &Neighbour) -> Result<(), NetlinkError> {
-        self.request(&format!("delete neighbour {}", neighbour.ip), RTM_DELNEIGH, 0, &neighbour.message())
-    }
 }
 
-fn family(ip: IpAddr) -> AddressFamily {
+pub(super) fn family(ip: IpAddr) -> AddressFamily {
     if ip.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 

@@ -1,11 +1,12 @@
 //! Network interfaces.
 
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
 use netlink_packet_core::Parseable;
 use netlink_packet_route::link::{
-    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
-    LinkMessage,
+    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags,
+    LinkInfo, LinkMessage,
 };
 use rustix::io::Errno;
 
@@ -42,6 +43,54 @@ pub struct Link {
     pub peer: Option<u32>,
     /// For a port of a bridge.
     pub port: Option<Port>,
+    /// For a VXLAN device.
+    pub vxlan: Option<Vxlan>,
+}
+
+/// Properties of a VXLAN device. They stay as they were made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vxlan {
+    /// Number of the network, 24 bits.
+    pub vni: u32,
+    /// UDP port, of both ends.
+    pub port: u16,
+    /// The address that its packets come from; its family is that of all ends.
+    pub local: Option<IpAddr>,
+    /// Index of the link below.
+    pub lower: Option<u32>,
+    /// Learns where hardware addresses are from the frames it gets.
+    pub learning: bool,
+}
+
+impl Vxlan {
+    /// As attributes. IPv4 needs no UDP checksum, and goes without as RFC 7348 wishes; IPv6 needs it.
+    fn infos(&self) -> Vec<InfoVxlan> {
+        let mut infos =
+            vec![InfoVxlan::Id(self.vni), InfoVxlan::Port(self.port), InfoVxlan::Learning(self.learning)];
+        match self.local {
+            Some(IpAddr::V4(ip)) => infos.extend([InfoVxlan::Local(ip), InfoVxlan::UDPCsum(false)]),
+            Some(IpAddr::V6(ip)) => infos.push(InfoVxlan::Local6(ip)),
+            None => {}
+        }
+        infos.extend(self.lower.map(InfoVxlan::Link));
+        infos
+    }
+
+    fn from_infos(infos: Vec<InfoVxlan>) -> Vxlan {
+        let mut vxlan = Vxlan { vni: 0, port: 0, local: None, lower: None, learning: false };
+        for info in infos {
+            match info {
+                InfoVxlan::Id(vni) => vxlan.vni = vni,
+                InfoVxlan::Port(port) => vxlan.port = port,
+                InfoVxlan::Local(ip) => vxlan.local = Some(ip.into()),
+                InfoVxlan::Local6(ip) => vxlan.local = Some(ip.into()),
+                InfoVxlan::Link(index) => vxlan.lower = Some(index),
+                InfoVxlan::Learning(on) => vxlan.learning = on,
+                _ => {}
+            }
+        }
+        vxlan
+    }
 }
 
 /// Properties of a bridge's port.
@@ -104,6 +153,7 @@ impl Link {
                     }
                     self.port = Some(port);
                 }
+                LinkInfo::Data(InfoData::Vxlan(infos)) => self.vxlan = Some(Vxlan::from_infos(infos)),
                 _ => {}
             }
         }
@@ -181,6 +231,25 @@ impl Route {
         ]));
         let what = format!("create veth {} with peer {}", veth.name, veth.peer);
         self.request(&what, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &request)
+    }
+
+    /// Makes a VXLAN device, down and without addresses. Refused if the name is taken, or network and port are.
+    pub fn create_vxlan(
+        &mut self,
+        name: &str,
+        vxlan: &Vxlan,
+        mac: [u8; 6],
+        mtu: u32,
+    ) -> Result<(), NetlinkError> {
+        let mut request = LinkMessage::default();
+        request.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        request.attributes.push(LinkAttribute::Address(mac.to_vec()));
+        request.attributes.push(LinkAttribute::Mtu(mtu));
+        request.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Vxlan),
+            LinkInfo::Data(InfoData::Vxlan(vxlan.infos())),
+        ]));
+        self.request(&format!("create VXLAN device {name}"), RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &request)
     }
 
     /// Removes an interface, and with one end of a veth pair the other.

@@ -90,3 +90,66 @@ fn refusals_carry_the_kernels_words() {
     assert!(route.link("a-name-of-more-than-15-bytes").unwrap().is_none());
     assert!(route.delete_link(99).unwrap_err().is_absent());
 }
+
+#[test]
+fn vxlan_with_route_neighbour_and_forwarding() {
+    let (_netns, mut route) = namespace();
+    route.create_bridge("under").unwrap();
+    let under = route.link("under").unwrap().unwrap().index;
+    for (local, name) in [("192.0.2.1", "vx4"), ("2001:db8::1", "vx6")] {
+        let local = local.parse().unwrap();
+        route.add_address(under, IpNet::new(local, 24).unwrap(), false).unwrap();
+        let vxlan = Vxlan { vni: 1, port: 8472, local: Some(local), lower: Some(under), learning: false };
+        route.create_vxlan(name, &vxlan, [2, 0, 0, 0, 0, 1], 1380).unwrap();
+        let taken = route.create_vxlan("other", &vxlan, [2, 0, 0, 0, 0, 2], 1380).unwrap_err();
+        assert!(taken.is_present(), "{taken}");
+        let device = route.link(name).unwrap().unwrap();
+        assert_eq!((device.kind.as_str(), device.vxlan, device.mtu), ("vxlan", Some(vxlan), 1380));
+        assert_eq!(device.mac, [2, 0, 0, 0, 0, 1]);
+        route.set_up(device.index, true).unwrap();
+    }
+    let index = route.link("vx4").unwrap().unwrap().index;
+    let mut entry = RouteEntry::new("10.244.2.0/24".parse().unwrap(), Some([10, 244, 2, 0].into()), index);
+    (entry.onlink, entry.protocol) = (true, Some(141));
+    for priority in [None, None, Some(5)] {
+        entry.priority = priority;
+        route.set_route(&entry).unwrap();
+    }
+    let ours = |r: &RouteEntry| r.protocol == Some(141);
+    let found: Vec<_> = route.routes().unwrap().into_iter().filter(ours).collect();
+    assert_eq!((found.len(), found[0].onlink, found[0].gateway), (2, true, entry.gateway));
+    found.iter().for_each(|r| route.delete_route(r).unwrap());
+    assert!(!route.routes().unwrap().iter().any(ours));
+    for (name, remote) in [("vx4", "192.0.2.9"), ("vx6", "2001:db8::9")] {
+        let index = route.link(name).unwrap().unwrap().index;
+        let mut entry = Forwarding { index, mac: vec![2, 0, 0, 0, 0, 9], remote: remote.parse().unwrap() };
+        route.set_forwarding(&entry).unwrap();
+        entry.remote = if name == "vx4" { "192.0.2.8" } else { "2001:db8::8" }.parse().unwrap();
+        route.set_forwarding(&entry).unwrap();
+        assert_eq!(route.forwardings().unwrap(), std::slice::from_ref(&entry));
+        route.delete_forwarding(&entry).unwrap();
+        assert_eq!(route.forwardings().unwrap(), []);
+    }
+}
+
+#[test]
+fn the_monitor_hears_others() {
+    let netns = netns::create().unwrap();
+    let mut monitor = netns::enter(&netns, Monitor::open).unwrap().unwrap();
+    assert_eq!(monitor.changes().unwrap(), []);
+    let mut route = Route::open_in(&netns).unwrap();
+    route.create_bridge("br0").unwrap();
+    let index = route.link("br0").unwrap().unwrap().index;
+    route.set_up(index, true).unwrap();
+    route.add_address(index, "10.1.2.1/24".parse().unwrap(), false).unwrap();
+    let mut entry = RouteEntry::new("10.9.0.0/16".parse().unwrap(), Some([10, 1, 2, 2].into()), index);
+    entry.protocol = Some(141);
+    route.set_route(&entry).unwrap();
+    route.set_neighbour(&Neighbour { index, ip: [10, 1, 2, 3].into(), mac: vec![2, 0, 0, 0, 0, 3] }).unwrap();
+    let changes = monitor.changes().unwrap();
+    let route = Changed::Route { protocol: 141, index: Some(index) };
+    for wanted in [Changed::Link(index), Changed::Address(index), route, Changed::Neighbour(index)] {
+        assert!(changes.contains(&wanted), "{wanted:?} is not in {changes:?}");
+    }
+    assert_eq!(monitor.changes().unwrap(), []);
+}
