@@ -60,8 +60,11 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
             cargo::run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
         }),
         lane("unit", || {
-            let others = ["--exclude", "lab", "--exclude", "node-tests", "--exclude", "control-tests"];
-            cargo::run(cargo(&["test", "--workspace", "--no-fail-fast"]).args(others))
+            let mut test = cargo(&["test", "--workspace", "--no-fail-fast"]);
+            for end_to_end in ["lab", "node-tests", "control-tests", "cluster-tests", "conformance"] {
+                test.args(["--exclude", end_to_end]);
+            }
+            cargo::run(&mut test)
         }),
     ]);
     if root {
@@ -73,7 +76,12 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
             let tests = ["test", "-p", "lab", "-p", "node-tests", "--no-fail-fast"];
             cargo::run(cargo(&tests).args(["--", "--test-threads", "4"]))
         }));
+        lanes.push(lane("cluster", || {
+            let tests = ["test", "-p", "cluster-tests", "-p", "conformance", "--no-fail-fast"];
+            cargo::run(cargo(&tests).args(["--", "--test-threads", "2"]))
+        }));
     } else if !quick {
+        lanes.push(not_checked("cluster", "needs root: run it again as root"));
         lanes.push(not_checked("control", "needs root: run it again as root"));
         lanes.push(not_checked("node", "needs root: run it again as root"));
     }

@@ -9,6 +9,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod cluster;
 pub mod control;
 pub mod debian;
 pub mod demo;
@@ -28,6 +29,7 @@ mod tests;
 pub mod vm;
 pub mod wait;
 
+pub use cluster::Cluster;
 pub use control::Control;
 pub use etcd::Etcd;
 pub use machine::{Machine, Process};

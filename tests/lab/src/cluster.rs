@@ -1,0 +1,235 @@
+//! Several machines on one switch: the first runs `cleat up`, the others have joined by a token. Upstream's kubectl and
+//! helm run on the first.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::control::feed;
+use crate::debian::output;
+use crate::node::Node;
+use crate::{Machine, pypi, wait};
+
+/// How long nodes may take to be Ready, on a loaded machine.
+const READY_SECONDS_MAX: u64 = 60;
+
+/// A cluster.
+pub struct Cluster {
+    // The order is that of dropping: first the nodes, then what joins them.
+    nodes: Vec<Node>,
+    switch: Machine,
+    /// More arguments for each node, `up` and `join` alike.
+    arguments: Vec<String>,
+}
+
+impl Cluster {
+    /// A cluster of so many nodes, all Ready.
+    pub fn new(nodes: usize) -> Result<Cluster> {
+        let mut cluster = Cluster::prepared(nodes, &[])?;
+        cluster.start()?;
+        Ok(cluster)
+    }
+
+    /// The machines of a cluster, on which nothing runs yet; `arguments` are for each node.
+    pub fn prepared(nodes: usize, arguments: &[&str]) -> Result<Cluster> {
+        let switch = Machine::new()?;
+        switch.run(&["ip", "link", "add", "switch", "type", "bridge"])?;
+        switch.run(&["ip", "link", "set", "switch", "up"])?;
+        let mut cluster = Cluster {
+            nodes: Vec::new(),
+            switch,
+            arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
+        };
+        for _ in 0..nodes {
+            cluster.add()?;
+        }
+        Ok(cluster)
+    }
+
+    /// One more machine on the switch; nothing runs on it yet. Gives its number.
+    pub fn add(&mut self) -> Result<usize> {
+        let number = self.nodes.len();
+        let machine = Machine::new()?;
+        let port = port(number);
+        let mut veth = Command::new("nsenter");
+        veth.args(["--target", &self.switch.init().to_string(), "--net", "ip", "link", "add", &port]);
+        veth.args(["type", "veth", "peer", "name", "eth0", "netns", &machine.init().to_string()]);
+        output(&mut veth)?;
+        self.switch.run(&["ip", "link", "set", &port, "master", "switch", "up"])?;
+        machine.run(&["ip", "addr", "add", &format!("{}/24", self.address(number)), "dev", "eth0"])?;
+        machine.run(&["ip", "link", "set", "eth0", "up"])?;
+        self.nodes.push(Node::on(machine)?);
+        Ok(number)
+    }
+
+    /// Starts all nodes, the first as the control plane too, and waits until they are Ready.
+    pub fn start(&mut self) -> Result<()> {
+        for number in 0..self.nodes.len() {
+            self.start_node(number)?;
+        }
+        self.wait_ready()
+    }
+
+    /// Starts a node and does not wait: the first runs `cleat up`, another joins, or takes up what it has joined before.
+    pub fn start_node(&mut self, number: usize) -> Result<()> {
+        let joined = self.nodes[number].data().join("node/kubeconfig").exists();
+        let words: Vec<String> = match number {
+            0 => vec!["up".into()],
+            _ if joined => vec!["node".into()],
+            _ => {
+                let token = self.nodes[0].cleat(&["token", "create", "--quiet"])?.trim().to_owned();
+                vec!["join".into(), format!("{}:6443", self.address(0)), "--token".into(), token]
+            }
+        };
+        let certs = self.nodes[number].machine().folder().join("certs.d");
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let arguments = &self.arguments;
+        self.nodes[number].start_as(&words, |command| {
+            command.arg("--registry-config").arg(certs).args(arguments);
+        })?;
+        if number == 0 {
+            self.wait_api()?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the API server answers.
+    pub fn wait_api(&mut self) -> Result<()> {
+        wait::until("the API server to answer", READY_SECONDS_MAX, || {
+            if !self.nodes[0].is_running() {
+                bail!("`cleat up` ended:\n{}", self.nodes[0].log());
+            }
+            Ok(self.kubectl(&["get", "--raw", "/readyz"]).map_err(|error| format!("{error:#}")))
+        })
+        .map(drop)
+    }
+
+    /// Waits until every node is Ready.
+    pub fn wait_ready(&self) -> Result<()> {
+        let wanted = self.nodes.len();
+        wait::until("all nodes to be Ready", READY_SECONDS_MAX, || {
+            let nodes = match self.get(&["nodes"]) {
+                Ok(nodes) => nodes,
+                Err(error) => return Ok(Err(format!("{error:#}"))),
+            };
+            let items = nodes["items"].as_array().cloned().unwrap_or_default();
+            let ready = items.iter().filter(|node| crate::node::is_ready(node)).count();
+            Ok(if ready == wanted {
+                Ok(())
+            } else {
+                let conditions: Vec<_> =
+                    items.iter().map(|n| n["status"]["conditions"].to_string()).collect();
+                let logs: Vec<String> = self.nodes.iter().map(Node::log).collect();
+                Err(format!("{ready} of {wanted}: {conditions:?}\n{}", logs.join("\n--- next node\n")))
+            })
+        })
+    }
+
+    /// A node by its number.
+    #[must_use]
+    pub fn node(&self, number: usize) -> &Node {
+        &self.nodes[number]
+    }
+
+    /// A node by its number, to start and stop it.
+    pub fn node_mut(&mut self, number: usize) -> &mut Node {
+        &mut self.nodes[number]
+    }
+
+    /// A node's name in the cluster: that of its machine.
+    pub fn name(&self, number: usize) -> Result<String> {
+        Ok(self.nodes[number].machine().run(&["hostname"])?.trim().to_owned())
+    }
+
+    /// A node's address on the switch.
+    #[must_use]
+    pub fn address(&self, number: usize) -> Ipv4Addr {
+        let last = u8::try_from(11 + number).unwrap_or(u8::MAX);
+        Ipv4Addr::new(192, 0, 2, last)
+    }
+
+    /// Pulls a node's cable, or plugs it in again.
+    pub fn cable(&self, number: usize, plugged: bool) -> Result<()> {
+        let state = if plugged { "up" } else { "down" };
+        self.switch.run(&["ip", "link", "set", &port(number), state]).map(drop)
+    }
+
+    /// A client on the first machine that reads `KUBECONFIG`.
+    #[must_use]
+    pub fn client(&self, program: PathBuf) -> Command {
+        let node = &self.nodes[0];
+        let mut command = node.machine().command(program);
+        command.env("HOME", node.machine().folder());
+        command.env("KUBECONFIG", node.data().join("control/admin.kubeconfig"));
+        command.current_dir(node.machine().folder());
+        command
+    }
+
+    /// Runs kubectl and gives what it prints.
+    ///
+    /// # Errors
+    /// When it fails; with what it says.
+    pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        self.kubectl_with(arguments, "")
+    }
+
+    /// [`Cluster::kubectl`] with something on its standard input.
+    pub fn kubectl_with(&self, arguments: &[&str], input: &str) -> Result<String> {
+        let mut command = self.client(pypi::kubectl()?);
+        let done = feed(command.args(arguments), input)?;
+        if !done.status.success() {
+            bail!("kubectl {}: {}", arguments.join(" "), String::from_utf8_lossy(&done.stderr).trim());
+        }
+        Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+    }
+
+    /// Runs kubectl to whatever end.
+    pub fn kubectl_output(&self, arguments: &[&str], input: &str) -> Result<Output> {
+        feed(self.client(pypi::kubectl()?).args(arguments), input)
+    }
+
+    /// Runs helm and gives what it prints.
+    ///
+    /// # Errors
+    /// When it fails; with what it says.
+    pub fn helm(&self, arguments: &[&str]) -> Result<String> {
+        output(self.client(pypi::helm()?).args(arguments))
+            .with_context(|| format!("helm {}", arguments.join(" ")))
+    }
+
+    /// `kubectl apply` of a manifest.
+    pub fn apply(&self, manifest: &str) -> Result<String> {
+        self.kubectl_with(&["apply", "-f", "-"], manifest)
+    }
+
+    /// `kubectl get … -o json`.
+    pub fn get(&self, arguments: &[&str]) -> Result<Value> {
+        let text = self.kubectl(&[&["get", "-o", "json"], arguments].concat())?;
+        serde_json::from_str(&text).with_context(|| format!("kubectl get {arguments:?} printed {text}"))
+    }
+
+    /// Waits until `kubectl get` gives something that satisfies `condition`.
+    pub fn wait(
+        &self,
+        what: &str,
+        seconds: u64,
+        arguments: &[&str],
+        condition: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
+        wait::until(what, seconds, || {
+            Ok(match self.get(arguments) {
+                Ok(seen) if condition(&seen) => Ok(seen),
+                Ok(seen) => Err(format!("{seen:#}")),
+                Err(error) => Err(format!("{error:#}")),
+            })
+        })
+    }
+}
+
+/// The switch's end of a node's cable.
+fn port(number: usize) -> String {
+    format!("port{number}")
+}
