@@ -18,7 +18,7 @@ use crate::socket::{NetlinkError, Refusal, Socket, messages, refusal};
 
 pub use batch::{Base, Batch, Data, Element, Hook, Set, Verdict, key};
 pub use expr::{Cmp, Ct, Header, Meta, Rule, TypeId};
-pub use read::{FoundElement, FoundRule};
+pub use read::{FoundElement, FoundRule, FoundSet};
 
 /// `NETLINK_NETFILTER`.
 pub(crate) const PROTOCOL: isize = 12;

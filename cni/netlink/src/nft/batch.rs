@@ -12,12 +12,14 @@ const BATCH_GENID: u16 = 1;
 pub(super) const NEWTABLE: u16 = 0;
 pub(super) const GETTABLE: u16 = 1;
 const DELTABLE: u16 = 2;
-const NEWCHAIN: u16 = 3;
+pub(super) const NEWCHAIN: u16 = 3;
+pub(super) const GETCHAIN: u16 = 4;
 const DELCHAIN: u16 = 5;
 pub(super) const NEWRULE: u16 = 6;
 pub(super) const GETRULE: u16 = 7;
 const DELRULE: u16 = 8;
-const NEWSET: u16 = 9;
+pub(super) const NEWSET: u16 = 9;
+pub(super) const GETSET: u16 = 10;
 const DELSET: u16 = 11;
 pub(super) const NEWSETELEM: u16 = 12;
 pub(super) const GETSETELEM: u16 = 13;
@@ -27,7 +29,12 @@ pub(super) const GETGEN: u16 = 16;
 const SET_CONSTANT_BYTES: usize = 64;
 const SET_F_INTERVAL: u32 = 0x4;
 const SET_F_MAP: u32 = 0x8;
+const SET_F_TIMEOUT: u32 = 0x10;
+/// Rules may add elements.
+const SET_F_EVAL: u32 = 0x20;
 const SET_F_CONCAT: u32 = 0x80;
+/// Elements are packed into messages of about this size; an attribute ends at 64 kB.
+const PACK_BYTES: usize = 48 * 1024;
 /// The type of a map's data that are verdicts.
 const DATA_VERDICT: u32 = 0xffff_ff00;
 const ELEM_INTERVAL_END: u32 = 1;
@@ -76,6 +83,18 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// The verdict with that code.
+    pub(super) fn read(code: i32, chain: Option<String>) -> Option<Verdict> {
+        match (code, chain) {
+            (0, _) => Some(Verdict::Drop),
+            (1, _) => Some(Verdict::Accept),
+            (-3, Some(chain)) => Some(Verdict::Jump(chain)),
+            (-4, Some(chain)) => Some(Verdict::Goto(chain)),
+            (-5, _) => Some(Verdict::Return),
+            _ => None,
+        }
+    }
+
     /// As attributes of a verdict.
     pub(super) fn write(&self, buffer: &mut Vec<u8>) {
         let (code, chain) = match self {
@@ -286,6 +305,15 @@ impl Batch {
 
     /// Makes a set or map if it is not there.
     pub fn add_set(&mut self, set: &Set<'_>) {
+        self.add_set_with(set, 0, None);
+    }
+
+    /// Makes a set or map, if it is not there, to which rules add elements that end by themselves; at most so many.
+    pub fn add_learning_set(&mut self, set: &Set<'_>, most: u32) {
+        self.add_set_with(set, SET_F_TIMEOUT | SET_F_EVAL, Some(most));
+    }
+
+    fn add_set_with(&mut self, set: &Set<'_>, flags: u32, most: Option<u32>) {
         // a number that ties the set to rules of the same transaction
         let id = self.last() + 1;
         self.message(format!("add set {}", set.name), NEWSET, NLM_F_CREATE, |b, table| {
@@ -293,8 +321,8 @@ impl Batch {
             put_str(b, 2, set.name);
             let is_map = set.verdicts || !set.data.is_empty();
             let concat = set.interval && set.key.len() > 1;
-            let flags = [(is_map, SET_F_MAP), (set.interval, SET_F_INTERVAL), (concat, SET_F_CONCAT)];
-            put_u32(b, 3, flags.iter().filter(|(on, _)| *on).map(|(_, flag)| flag).sum());
+            let kinds = [(is_map, SET_F_MAP), (set.interval, SET_F_INTERVAL), (concat, SET_F_CONCAT)];
+            put_u32(b, 3, flags | kinds.iter().filter(|(on, _)| *on).map(|(_, flag)| flag).sum::<u32>());
             put_u32(b, 4, TypeId::concat(set.key));
             put_u32(b, 5, TypeId::length(set.key));
             if set.verdicts {
@@ -303,7 +331,9 @@ impl Batch {
                 put_u32(b, 6, TypeId::concat(set.data));
                 put_u32(b, 7, TypeId::length(set.data));
             }
-            if concat {
+            if let Some(most) = most {
+                nest(b, 9, |b| put_u32(b, 1, most));
+            } else if concat {
                 nest(b, 9, |b| {
                     nest(b, 2, |b| {
                         set.key.iter().for_each(|t| nest(b, 1, |b| put_u32(b, 1, t.bytes())));
@@ -348,19 +378,50 @@ impl Batch {
         self.element(what, DELSETELEM, 0, set, element);
     }
 
-    /// Adds a range to a set of single (not concatenated) keys; `end` is the first key after it.
-    pub fn add_range(&mut self, set: &str, first: &[u8], end: &[u8]) {
-        self.message(format!("add a range to set {set}"), NEWSETELEM, NLM_F_CREATE, |b, table| {
-            put_str(b, 1, table);
-            put_str(b, 2, set);
-            nest(b, 3, |b| {
-                nest(b, 1, |b| nest(b, 1, |b| put(b, 1, first)));
-                nest(b, 1, |b| {
-                    nest(b, 1, |b| put(b, 1, end));
-                    put_u32(b, 3, ELEM_INTERVAL_END);
+    /// Adds many elements, in as few messages as they fit in. One that is there already with other data is an error.
+    pub fn add_elements<'e>(&mut self, set: &str, elements: impl IntoIterator<Item = &'e Element>) {
+        self.pack(&format!("add elements to set {set}"), NEWSETELEM, NLM_F_CREATE, set, elements);
+    }
+
+    /// Removes many elements; each must be there.
+    pub fn delete_elements<'e>(&mut self, set: &str, elements: impl IntoIterator<Item = &'e Element>) {
+        self.pack(&format!("delete elements of set {set}"), DELSETELEM, 0, set, elements);
+    }
+
+    fn pack<'e>(
+        &mut self,
+        what: &str,
+        kind: u16,
+        flags: u16,
+        set: &str,
+        elements: impl IntoIterator<Item = &'e Element>,
+    ) {
+        let mut elements = elements.into_iter().peekable();
+        while elements.peek().is_some() {
+            self.message(what.to_owned(), kind, flags, |b, table| {
+                put_str(b, 1, table);
+                put_str(b, 2, set);
+                nest(b, 3, |b| {
+                    let start = b.len();
+                    while b.len() - start < PACK_BYTES {
+                        let Some(element) = elements.next() else { break };
+                        nest(b, 1, |b| element.write(b, kind == NEWSETELEM));
+                    }
                 });
             });
-        });
+        }
+    }
+
+    /// Adds a range to a set of single (not concatenated) keys; `end` is the first key after it.
+    pub fn add_range(&mut self, set: &str, first: &[u8], end: &[u8]) {
+        let what = format!("add a range to set {set}");
+        self.message(what, NEWSETELEM, NLM_F_CREATE, |b, table| range(b, table, set, first, end));
+    }
+
+    /// Removes a range that [`Batch::add_range`] made.
+    pub fn delete_range(&mut self, set: &str, first: &[u8], end: &[u8]) {
+        let what = format!("delete a range of set {set}");
+        self.message(what, DELSETELEM, 0, |b, table| range(b, table, set, first, end));
     }
 
     fn element(&mut self, what: String, kind: u16, flags: u16, set: &str, element: &Element) {
@@ -387,6 +448,18 @@ impl Element {
             put(buffer, 6, &comment(&self.comment));
         }
     }
+}
+
+fn range(buffer: &mut Vec<u8>, table: &str, set: &str, first: &[u8], end: &[u8]) {
+    put_str(buffer, 1, table);
+    put_str(buffer, 2, set);
+    nest(buffer, 3, |b| {
+        nest(b, 1, |b| nest(b, 1, |b| put(b, 1, first)));
+        nest(b, 1, |b| {
+            nest(b, 1, |b| put(b, 1, end));
+            put_u32(b, 3, ELEM_INTERVAL_END);
+        });
+    });
 }
 
 /// A comment as libnftnl writes it into user data: type, length, text with its final zero.

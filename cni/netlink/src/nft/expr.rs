@@ -60,6 +60,8 @@ pub enum Meta {
     InputIndex = 4,
     /// Index of the link it leaves by, 4 bytes.
     OutputIndex = 5,
+    /// Name of the link it came by, 16 bytes filled up with zeros.
+    InputName = 6,
     /// 2 for IPv4, 10 for IPv6; 1 byte.
     Family = 15,
     /// Protocol over IP, 1 byte.
@@ -77,6 +79,10 @@ pub enum Ct {
     Mark = 3,
     /// Destination port of the original direction, 2 bytes.
     OriginalPort = 12,
+    /// Destination address of the original direction, 4 bytes.
+    OriginalDestination = 20,
+    /// Destination address of the original direction, 16 bytes.
+    OriginalDestination6 = 22,
 }
 
 /// Which header bytes are counted from.
@@ -201,7 +207,7 @@ impl Rule {
         self.expr("ct", |b| {
             put_u32(b, 2, what as u32);
             put_u32(b, 1, word(to));
-            if what == Ct::OriginalPort {
+            if matches!(what, Ct::OriginalPort | Ct::OriginalDestination | Ct::OriginalDestination6) {
                 put(b, 3, &[0]);
             }
         })
@@ -210,10 +216,55 @@ impl Rule {
     /// What kind of address the destination is to this machine; 2 is local. 4 bytes, in the machine's byte order.
     #[must_use]
     pub fn destination_type(self, to: u32) -> Rule {
+        self.address_type(to, 2)
+    }
+
+    /// The same of the source.
+    #[must_use]
+    pub fn source_type(self, to: u32) -> Rule {
+        self.address_type(to, 1)
+    }
+
+    fn address_type(self, to: u32, of: u32) -> Rule {
         self.expr("fib", |b| {
-            put_u32(b, 3, 2);
+            put_u32(b, 3, of);
             put_u32(b, 2, 3);
             put_u32(b, 1, word(to));
+        })
+    }
+
+    /// A random number smaller than `below`; 4 bytes, in the machine's byte order.
+    #[must_use]
+    pub fn random(self, to: u32, below: u32) -> Rule {
+        self.expr("numgen", |b| {
+            put_u32(b, 1, word(to));
+            put_u32(b, 2, below);
+            put_u32(b, 3, 1);
+        })
+    }
+
+    /// Puts the key in registers from `key` on, with data from `data` on, into a learning map, for so many seconds.
+    /// One that is there keeps its data and begins its time again. Ends the rule when the map is full.
+    #[must_use]
+    pub fn learn(self, map: &str, key: u32, data: u32, seconds: u32) -> Rule {
+        self.dynset(1, map, key, data, Some(seconds))
+    }
+
+    /// Takes a key out of a learning map, if it is there.
+    #[must_use]
+    pub fn forget(self, map: &str, key: u32, data: u32) -> Rule {
+        self.dynset(2, map, key, data, None)
+    }
+
+    fn dynset(self, operation: u32, map: &str, key: u32, data: u32, seconds: Option<u32>) -> Rule {
+        self.expr("dynset", |b| {
+            put_str(b, 1, map);
+            put_u32(b, 3, operation);
+            put_u32(b, 4, word(key));
+            put_u32(b, 5, word(data));
+            if let Some(seconds) = seconds {
+                put(b, 6, &(u64::from(seconds) * 1000).to_be_bytes());
+            }
         })
     }
 
@@ -297,6 +348,28 @@ impl Rule {
     #[must_use]
     pub fn masquerade(self) -> Rule {
         self.expr("masq", |_| ())
+    }
+
+    /// The same, from a random port: two connections do not race for one.
+    #[must_use]
+    pub fn masquerade_random(self) -> Rule {
+        const PROTO_RANDOM_FULLY: u32 = 1 << 4;
+        self.expr("masq", |b| put_u32(b, 1, PROTO_RANDOM_FULLY))
+    }
+
+    /// Ends a TCP connection with a reset.
+    #[must_use]
+    pub fn reset(self) -> Rule {
+        self.expr("reject", |b| put_u32(b, 1, 1))
+    }
+
+    /// Answers that the port is unreachable. For tables of one family.
+    #[must_use]
+    pub fn unreachable(self, family: Family) -> Rule {
+        self.expr("reject", |b| {
+            put_u32(b, 1, 0);
+            put(b, 2, &[if family == Family::Ip6 { 4 } else { 3 }]);
+        })
     }
 
     /// Counts packets and bytes.

@@ -2,8 +2,11 @@
 
 use rustix::io::Errno;
 
-use super::batch::{GETGEN, GETRULE, GETSETELEM, GETTABLE, NEWRULE, NEWSETELEM, NEWTABLE, header};
-use super::{Family, Nft, SUBSYSTEM};
+use super::batch::{
+    GETCHAIN, GETGEN, GETRULE, GETSET, GETSETELEM, GETTABLE, NEWCHAIN, NEWRULE, NEWSET, NEWSETELEM, NEWTABLE,
+    header,
+};
+use super::{Family, Nft, SUBSYSTEM, Verdict};
 use crate::attr::put_str;
 use crate::socket::{NLM_F_ACK, NetlinkError, attributes};
 
@@ -21,15 +24,34 @@ pub struct FoundRule {
     pub comment: String,
 }
 
+/// A set or map as the kernel has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundSet {
+    /// Its name.
+    pub name: String,
+    /// `NFT_SET_*`.
+    pub flags: u32,
+    /// Number of the key's type, and the key's length in bytes.
+    pub key: (u32, u32),
+    /// The same of a map's data; zero for sets.
+    pub data: (u32, u32),
+}
+
 /// An element of a set or map as the kernel has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundElement {
     /// Its key.
     pub key: Vec<u8>,
+    /// For an interval of a concatenated key: the last key that belongs to it.
+    pub last: Option<Vec<u8>>,
+    /// In a set of intervals of single keys: this key is the first after one.
+    pub is_end: bool,
     /// A map's value; empty for sets and verdict maps.
     pub value: Vec<u8>,
     /// A verdict map's chain.
     pub chain: Option<String>,
+    /// A verdict map's verdict.
+    pub verdict: Option<Verdict>,
     /// Its comment.
     pub comment: String,
 }
@@ -56,6 +78,64 @@ impl Nft {
             Err(e) if e.errno() == Some(Errno::NOENT) => Ok(false),
             done => done.map(|()| found),
         }
+    }
+
+    /// The number the kernel gave the table when it was made; `None` where there is no such table.
+    pub fn table_handle(&mut self, family: Family, table: &str) -> Result<Option<u64>, NetlinkError> {
+        let what = format!("look up nf_tables table {table}");
+        let mut found = None;
+        let write = |b: &mut Vec<u8>| {
+            header(b, family);
+            put_str(b, 1, table);
+        };
+        let done = self.socket.transact(&what, SUBSYSTEM << 8 | GETTABLE, NLM_F_ACK, write, |_, body| {
+            found = inner(body.get(HEADER_BYTES..).unwrap_or_default(), 4).map(number64);
+            Ok(())
+        });
+        match done {
+            Err(e) if e.errno() == Some(Errno::NOENT) => Ok(None),
+            done => done.map(|()| found),
+        }
+    }
+
+    /// The names of a table's chains.
+    pub fn chains(&mut self, family: Family, table: &str) -> Result<Vec<String>, NetlinkError> {
+        let what = format!("list the chains of nf_tables table {table}");
+        let write = |b: &mut Vec<u8>| header(b, family);
+        let found = self.socket.dump(&what, SUBSYSTEM << 8 | GETCHAIN, write, |kind, body| {
+            let body = body.get(HEADER_BYTES..).unwrap_or_default();
+            let ours = kind == SUBSYSTEM << 8 | NEWCHAIN && inner(body, 1).map(text).as_deref() == Some(table);
+            Ok(ours.then(|| inner(body, 3).map(text)).flatten())
+        });
+        absent_is_empty(found)
+    }
+
+    /// The sets and maps of a table, without their elements.
+    pub fn sets(&mut self, family: Family, table: &str) -> Result<Vec<FoundSet>, NetlinkError> {
+        let what = format!("list the sets of nf_tables table {table}");
+        let write = |b: &mut Vec<u8>| {
+            header(b, family);
+            put_str(b, 1, table);
+        };
+        let found = self.socket.dump(&what, SUBSYSTEM << 8 | GETSET, write, |kind, body| {
+            if kind != SUBSYSTEM << 8 | NEWSET {
+                return Ok(None);
+            }
+            let mut set = FoundSet { name: String::new(), flags: 0, key: (0, 0), data: (0, 0) };
+            for (kind, value) in attributes(body.get(HEADER_BYTES..).unwrap_or_default()) {
+                match kind {
+                    2 => set.name = text(value),
+                    3 => set.flags = number(value),
+                    4 => set.key.0 = number(value),
+                    5 => set.key.1 = number(value),
+                    6 => set.data.0 = number(value),
+                    7 => set.data.1 = number(value),
+                    _ => {}
+                }
+            }
+            Ok(Some(set))
+        });
+        absent_is_empty(found)
     }
 
     /// The number of the last transaction in this network namespace.
@@ -94,9 +174,7 @@ impl Nft {
             for (kind, value) in attributes(body.get(HEADER_BYTES..).unwrap_or_default()) {
                 match kind {
                     2 => rule.chain = text(value),
-                    3 => {
-                        rule.handle = value.first_chunk().map(|v| u64::from_be_bytes(*v)).unwrap_or_default()
-                    }
+                    3 => rule.handle = number64(value),
                     7 => rule.comment = comment(value),
                     _ => {}
                 }
@@ -139,15 +217,28 @@ fn absent_is_empty<T>(found: Result<Vec<T>, NetlinkError>) -> Result<Vec<T>, Net
 }
 
 fn element(bytes: &[u8]) -> FoundElement {
-    let mut found = FoundElement { key: Vec::new(), value: Vec::new(), chain: None, comment: String::new() };
+    let mut found = FoundElement {
+        key: Vec::new(),
+        last: None,
+        is_end: false,
+        value: Vec::new(),
+        chain: None,
+        verdict: None,
+        comment: String::new(),
+    };
     for (kind, value) in attributes(bytes) {
         match kind {
             1 => found.key = inner(value, 1).unwrap_or_default().to_vec(),
             2 => {
                 found.value = inner(value, 1).unwrap_or_default().to_vec();
-                let chain = inner(value, 2).and_then(|verdict| inner(verdict, 2));
-                found.chain = chain.map(text);
+                if let Some(verdict) = inner(value, 2) {
+                    found.chain = inner(verdict, 2).map(text);
+                    let code = inner(verdict, 1).map(number).unwrap_or_default().cast_signed();
+                    found.verdict = Verdict::read(code, found.chain.clone());
+                }
             }
+            3 => found.is_end = number(value) & 1 != 0,
+            10 => found.last = inner(value, 1).map(<[u8]>::to_vec),
             6 => found.comment = comment(value),
             _ => {}
         }
@@ -169,6 +260,14 @@ fn comment(mut data: &[u8]) -> String {
         data = rest;
     }
     String::new()
+}
+
+fn number(bytes: &[u8]) -> u32 {
+    bytes.first_chunk().map(|v| u32::from_be_bytes(*v)).unwrap_or_default()
+}
+
+fn number64(bytes: &[u8]) -> u64 {
+    bytes.first_chunk().map(|v| u64::from_be_bytes(*v)).unwrap_or_default()
 }
 
 fn text(bytes: &[u8]) -> String {
