@@ -26,7 +26,7 @@ enum Layer {
 }
 
 /// Every crate of the workspace and its row.
-const PICTURE: [(&str, Layer); 38] = [
+const PICTURE: [(&str, Layer); 39] = [
     ("proto-cri", Layer::Contract),
     ("proto-node", Layer::Contract),
     ("proto-kube", Layer::Contract),
@@ -42,6 +42,7 @@ const PICTURE: [(&str, Layer); 38] = [
     ("linux", Layer::Mechanism),
     ("netlink", Layer::Mechanism),
     ("image", Layer::Mechanism),
+    ("stream", Layer::Mechanism),
     ("cni-invoke", Layer::Mechanism),
     ("oci", Layer::Mechanism),
     ("store", Layer::Mechanism),

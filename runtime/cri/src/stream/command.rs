@@ -4,13 +4,13 @@ use std::future::pending;
 use std::io;
 use std::time::Duration;
 
+use ::stream::{CHUNK, Channels, Gone, Inlet, Outlet};
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::channel::{CHUNK, Gone, Inlet, Outlet};
 use super::descriptor::Descriptor;
-use super::{Resize, Session, TerminalSize, status};
+use super::{Resize, Session, TerminalSize};
 
 /// When a command has ended, output is over once there was none for so long: what it wrote is in the pipe by then, and
 /// what processes it left behind write is not its own.
@@ -18,45 +18,15 @@ const QUIET: Duration = Duration::from_millis(100);
 /// A resize message is a few dozen bytes.
 const RESIZE_BYTES_MAX: usize = 1024;
 
-/// What a transport gives a session.
-pub(super) struct Channels {
-    pub(super) stdin: Option<Inlet>,
-    pub(super) stdout: Option<Outlet>,
-    pub(super) stderr: Option<Outlet>,
-    pub(super) error: Outlet,
-    pub(super) resize: Option<Inlet>,
-    pub(super) report: Report,
-    /// The client has hung up.
-    pub(super) gone: CancellationToken,
-}
-
-/// The form of the last message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Report {
-    Json,
-    Text,
-}
-
 /// Runs a session to its end, or until the client is gone.
-pub(super) async fn run(channels: Channels, starting: impl Future<Output = Result<Session, Status>>) {
-    let Channels { stdin, stdout, stderr, error, resize, report, gone } = channels;
+pub(super) async fn run(mut channels: Channels, starting: impl Future<Output = Result<Session, Status>>) {
+    let gone = channels.gone.clone();
     let session = async {
         let ended = match starting.await {
-            Ok(session) => converse(session, stdin, resize, stdout.as_ref(), stderr.as_ref()).await,
+            Ok(session) => converse(session, &mut channels).await,
             Err(status) => Err(status),
         };
-        for outlet in [&stdout, &stderr].into_iter().flatten() {
-            outlet.finish().await;
-        }
-        let last = match report {
-            Report::Json => Some(Bytes::from(status::to_json(&ended))),
-            Report::Text => status::text(&ended).map(Bytes::from),
-        };
-        if let Some(last) = last {
-            // A client that is gone needs no report.
-            let _ = error.send(last).await;
-        }
-        error.finish().await;
+        channels.end(&ended.map_err(|status| status.message().to_owned())).await;
     };
     tokio::select! {
         () = session => {}
@@ -64,13 +34,9 @@ pub(super) async fn run(channels: Channels, starting: impl Future<Output = Resul
     }
 }
 
-async fn converse(
-    session: Session,
-    stdin: Option<Inlet>,
-    resize: Option<Inlet>,
-    stdout: Option<&Outlet>,
-    stderr: Option<&Outlet>,
-) -> Result<i32, Status> {
+async fn converse(session: Session, channels: &mut Channels) -> Result<i32, Status> {
+    let (stdin, resize) = (channels.stdin.take(), channels.resize.take());
+    let (stdout, stderr) = (channels.stdout.as_ref(), channels.stderr.as_ref());
     let descriptor = |fd: Option<_>| fd.map(Descriptor::new).transpose().map_err(broken);
     let (input, output) = (descriptor(session.stdin)?, descriptor(session.stdout)?);
     let other_output = descriptor(session.stderr)?;

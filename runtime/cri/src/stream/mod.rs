@@ -4,28 +4,14 @@
 //! once and within a minute, gets the session:
 //! ```text
 //! GET /exec/{token}, /attach/{token}, /portforward/{token}
-//!   Upgrade: SPDY/3.1    [v4. v3. v2.]channel.k8s.io · portforward.k8s.io
-//!   Upgrade: websocket   [v5. v4.]channel.k8s.io, [v4.]base64.channel.k8s.io, none · SPDY/3.1+portforward.k8s.io
 //! ```
-//! # Layers
-//! ```text
-//! http ─ token, negotiation, 101 ──> transport: spdy | websocket ──> channel: Inlet, Outlet ──> command | forward ──> Streams
-//! ```
-//! A transport has one task that reads and one that writes. A channel holds a few messages; when it is full the
-//! reader waits, and so does the peer: no queue grows. Dropping a [`Session`] ends it.
+//! The wire is the crate `stream`: it grants what the client offers and gives a session its channels. Here is what is at
+//! their other end. Dropping a [`Session`] ends it.
 
-mod channel;
 mod command;
 mod descriptor;
-mod forward;
 mod http;
-mod negotiate;
-mod spdy;
-mod status;
 mod token;
-mod websocket;
-
-pub mod client;
 
 #[cfg(test)]
 mod tests;
@@ -37,6 +23,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 
+pub use ::stream::{TerminalSize, client};
 use proto_cri::{AttachRequest, ExecRequest, PortForwardRequest};
 use rustix::termios::{Winsize, tcsetwinsize};
 use tokio::net::{TcpListener, TcpStream};
@@ -90,18 +77,6 @@ impl Session {
         });
         Ok(Session { stdin, stdout: Some(master), stderr: None, resize: Some(resize), end })
     }
-}
-
-/// A terminal's size, in characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct TerminalSize {
-    /// Columns.
-    #[serde(default)]
-    pub width: u16,
-    /// Rows.
-    #[serde(default)]
-    pub height: u16,
 }
 
 /// Gives out the URLs. Cheap to clone.

@@ -14,9 +14,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::channel::{Headers, Inlet, Side};
-use super::client::{self, ClientError, PortForward, Stdio};
-use super::{Session, Streamer, Streams, TerminalSize, spdy};
+use ::stream::client::{self, ClientError, Far, PortForward, Stdio};
+use ::stream::{Headers, Inlet, Side, spdy};
+
+use super::{Session, Streamer, Streams, TerminalSize};
 
 /// Runs commands of this machine.
 struct Machine;
@@ -194,9 +195,9 @@ async fn a_url_is_good_once_and_failures_have_text() {
     let failed = client::command(&url, stdio().0).await.unwrap_err().to_string();
     assert!(failed.contains("executable missing not found"), "{failed}");
     let used = client::command(&url, stdio().0).await.unwrap_err();
-    assert!(matches!(&used, ClientError::Refused(text) if text.contains("404")), "{used}");
+    assert!(matches!(&used, ClientError::Refused { code: 404, .. }), "{used}");
     let wrong = server.streamer.exec_url(exec("true")).unwrap().replace("/exec/", "/attach/");
-    assert!(matches!(client::command(&wrong, stdio().0).await, Err(ClientError::Refused(_))));
+    assert!(matches!(client::command(&wrong, stdio().0).await, Err(ClientError::Refused { .. })));
     for (url, part) in [("ftp://x/", "http://HOST"), ("http://127.0.0.1:1/exec/x", "cannot connect")] {
         let error = client::command(url, stdio().0).await.unwrap_err().to_string();
         assert!(error.contains(part), "{error}");
@@ -245,7 +246,8 @@ async fn forward_url(server: &Server, port: Vec<i32>) -> String {
 #[tokio::test]
 async fn ports_over_websocket() {
     let (server, port) = (server().await, echo().await);
-    let (mut forward, run) = PortForward::connect(&forward_url(&server, vec![]).await).await.unwrap();
+    let (mut forward, run) =
+        PortForward::connect(Far::of_url(&forward_url(&server, vec![]).await).await.unwrap()).await.unwrap();
     let run = tokio::spawn(run);
     for round in ["first", "second"] {
         let connection = forward.open(port).await.unwrap();

@@ -9,7 +9,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::headers::{Deflater, Inflater};
-use crate::stream::channel::Headers;
+use crate::channel::Headers;
 
 const VERSION: u16 = 3;
 const HEADER: usize = 8;

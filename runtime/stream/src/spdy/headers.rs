@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
 use super::frame::SpdyError;
-use crate::stream::channel::Headers;
+use crate::channel::Headers;
 
 /// The largest block, in bytes uncompressed. Kubernetes' blocks are some hundred.
 const BLOCK_BYTES_MAX: usize = 16 * 1024;

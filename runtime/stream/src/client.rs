@@ -1,9 +1,10 @@
-//! The client's half: runs a session at a streaming URL of ours or of another runtime, over websocket.
+//! The client's half: runs a session at a streaming URL of a runtime or of an API server, over websocket.
 
 use std::collections::HashMap;
 use std::io;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -14,9 +15,10 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::http::header::SEC_WEBSOCKET_PROTOCOL;
 use tokio_util::sync::CancellationToken;
 
-use super::channel::{CHUNK, DEPTH, Headers, Inlet, Outlet, Side};
-use super::websocket::{self, Form};
-use super::{TerminalSize, negotiate, spdy, status};
+use crate::channel::{CHUNK, DEPTH, Headers, Inlet, Outlet, Side};
+use crate::session::{ERROR, RESIZE, STDERR, STDIN, STDOUT, TerminalSize};
+use crate::websocket::{self, Form};
+use crate::{negotiate, spdy, status};
 
 /// Why a session did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -34,8 +36,13 @@ pub enum ClientError {
     },
     /// The server does not grant the session: the URL has been used, or is older than a minute, or the server
     /// speaks none of our protocols.
-    #[error("the streaming server refused the session: {0}")]
-    Refused(String),
+    #[error("the streaming server refused the session: {text}")]
+    Refused {
+        /// The HTTP status; 0 when the answer was no HTTP.
+        code: u16,
+        /// The body of the answer: a line of text, or a `Status` in JSON.
+        text: String,
+    },
     /// The connection broke before the server reported an end.
     #[error("the streaming connection broke")]
     Broken,
@@ -56,19 +63,71 @@ pub struct Stdio {
     pub resize: Option<mpsc::Receiver<TerminalSize>>,
 }
 
-const STDIN: u8 = 0;
-const STDOUT: u8 = 1;
-const STDERR: u8 = 2;
-const ERROR: u8 = 3;
-const RESIZE: u8 = 4;
+/// A connection to a server, and what to ask there for.
+pub struct Far<S> {
+    /// TLS, TCP, or what else carries bytes.
+    pub socket: S,
+    /// `host[:port]/path?query`
+    pub place: String,
+    /// Credentials, and who we are.
+    pub headers: HeaderMap,
+}
 
-/// Runs the exec or attach session of a URL and returns its exit code. The output is written and flushed by then.
+impl Far<TcpStream> {
+    /// Connects to a streaming URL of a runtime.
+    ///
+    /// # Errors
+    /// [`ClientError::Url`] and [`ClientError::Connect`].
+    pub async fn of_url(url: &str) -> Result<Self, ClientError> {
+        let bad_url = || ClientError::Url(url.to_owned());
+        let place = url.strip_prefix("http://").ok_or_else(bad_url)?;
+        let (address, _) = place.split_once('/').ok_or_else(bad_url)?;
+        let connect = |source| ClientError::Connect { address: address.to_owned(), source };
+        let socket = TcpStream::connect(address).await.map_err(connect)?;
+        socket.set_nodelay(true).map_err(connect)?;
+        Ok(Self { socket, place: place.to_owned(), headers: HeaderMap::new() })
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Far<S> {
+    /// Opens a websocket; answers with the protocol the server chose.
+    async fn open(self, protocols: &'static str) -> Result<(WebSocketStream<S>, String), ClientError> {
+        let request = format!("ws://{}", self.place).into_client_request();
+        let mut request = request.map_err(|_| ClientError::Url(self.place.clone()))?;
+        request.headers_mut().extend(self.headers);
+        request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocols));
+        let config = Some(websocket::config());
+        let opening = tokio_tungstenite::client_async_with_config(request, self.socket, config);
+        let (socket, answer) = opening.await.map_err(|error| match error {
+            WebSocketError::Http(answer) => {
+                let text = answer.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+                ClientError::Refused { code: answer.status().as_u16(), text: text.trim().to_owned() }
+            }
+            error => ClientError::Refused { code: 0, text: error.to_string() },
+        })?;
+        let protocol = answer.headers().get(SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok());
+        Ok((socket, protocol.unwrap_or_default().to_owned()))
+    }
+}
+
+/// Runs the exec or attach session of a runtime's URL; see [`run`].
 ///
 /// # Errors
 /// [`ClientError`].
 pub async fn command(url: &str, stdio: Stdio) -> Result<i32, ClientError> {
-    let (socket, protocol) = open(url, "v5.channel.k8s.io, v4.channel.k8s.io").await?;
-    let form = Form { base64: false, close: protocol == "v5.channel.k8s.io" };
+    run(Far::of_url(url).await?, stdio).await
+}
+
+/// Runs an exec or attach session and returns its exit code. The output is written and flushed by then.
+///
+/// # Errors
+/// [`ClientError`].
+pub async fn run<S>(far: Far<S>, stdio: Stdio) -> Result<i32, ClientError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (socket, protocol) = far.open("v5.channel.k8s.io, v4.channel.k8s.io").await?;
+    let form = Form { base64: false, close: protocol == negotiate::CLOSABLE };
     let gone = CancellationToken::new();
     let (to, from) = mpsc::channel(DEPTH);
     let mut inlets = HashMap::new();
@@ -82,12 +141,12 @@ pub async fn command(url: &str, stdio: Stdio) -> Result<i32, ClientError> {
         resize: Outlet::new(RESIZE.into(), to),
         close: form.close,
     };
-    let run = websocket::run(socket, form, Side::Client, inlets, from, gone);
+    let carry = websocket::run(socket, form, Side::Client, inlets, from, gone);
     let heard = async {
         tokio::join!(write_out(stdout, stdio.stdout), write_out(stderr, stdio.stderr), whole(error))
     };
     let mut heard = std::pin::pin!(heard);
-    let talk = async { tokio::join!(run, said.run(stdio.stdin, stdio.resize)) };
+    let talk = async { tokio::join!(carry, said.run(stdio.stdin, stdio.resize)) };
     // The inlets end when the server closes; what we would still say then interests nobody.
     let (_, _, report) = tokio::select! {
         heard = &mut heard => heard,
@@ -167,14 +226,17 @@ pub struct PortForward {
 }
 
 impl PortForward {
-    /// Opens the session of a URL. The future runs it and must be polled (spawned) as long as it is used.
+    /// Opens a session. The future runs it and must be polled (spawned) as long as it is used.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn connect(
-        url: &str,
-    ) -> Result<(PortForward, impl Future<Output = ()> + Send + use<>), ClientError> {
-        let (socket, _) = open(url, negotiate::TUNNEL).await?;
+    pub async fn connect<S>(
+        far: Far<S>,
+    ) -> Result<(PortForward, impl Future<Output = ()> + Send + use<S>), ClientError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let (socket, _) = far.open(negotiate::TUNNEL).await?;
         let (near, carry) = websocket::tunnel(socket, Side::Client);
         let (connection, run) = spdy::connect(near, Side::Client, CancellationToken::new());
         let run = async move {
@@ -243,29 +305,4 @@ impl Forwarded {
         };
         tokio::try_join!(both, report).map(drop).map_err(ClientError::Failed)
     }
-}
-
-/// Opens a websocket; answers with the protocol the server chose.
-async fn open(
-    url: &str,
-    protocols: &'static str,
-) -> Result<(WebSocketStream<TcpStream>, String), ClientError> {
-    let bad_url = || ClientError::Url(url.to_owned());
-    let rest = url.strip_prefix("http://").ok_or_else(bad_url)?;
-    let (address, _) = rest.split_once('/').ok_or_else(bad_url)?;
-    let mut request = format!("ws://{rest}").into_client_request().map_err(|_| bad_url())?;
-    request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocols));
-    let connect = |source| ClientError::Connect { address: address.to_owned(), source };
-    let socket = TcpStream::connect(address).await.map_err(connect)?;
-    socket.set_nodelay(true).map_err(connect)?;
-    let opening = tokio_tungstenite::client_async_with_config(request, socket, Some(websocket::config()));
-    let (socket, answer) = opening.await.map_err(|error| match error {
-        WebSocketError::Http(answer) => {
-            let text = answer.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-            ClientError::Refused(format!("{} {}", answer.status(), text.trim()))
-        }
-        error => ClientError::Refused(error.to_string()),
-    })?;
-    let protocol = answer.headers().get(SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok());
-    Ok((socket, protocol.unwrap_or_default().to_owned()))
 }

@@ -1,7 +1,6 @@
 //! How a session ended, as its client parses it: a `metav1.Status`, or a line of text before protocol version 4.
 
 use serde::{Deserialize, Serialize};
-use tonic::Status;
 
 const SUCCESS: &str = "Success";
 const FAILURE: &str = "Failure";
@@ -39,7 +38,7 @@ struct Cause {
 }
 
 /// The last message on the error channel from version 4 on.
-pub(super) fn to_json(ended: &Result<i32, Status>) -> Vec<u8> {
+pub(crate) fn to_json(ended: &Result<i32, String>) -> Vec<u8> {
     let mut report =
         Report { status: FAILURE.to_owned(), message: text(ended).unwrap_or_default(), ..Report::default() };
     match ended {
@@ -58,16 +57,16 @@ pub(super) fn to_json(ended: &Result<i32, Status>) -> Vec<u8> {
 }
 
 /// The last message before version 4; none after success.
-pub(super) fn text(ended: &Result<i32, Status>) -> Option<String> {
+pub(crate) fn text(ended: &Result<i32, String>) -> Option<String> {
     match ended {
         Ok(0) => None,
         Ok(code) => Some(format!("command terminated with non-zero exit code: {code}")),
-        Err(status) => Some(format!("Internal error occurred: {}", status.message())),
+        Err(why) => Some(format!("Internal error occurred: {why}")),
     }
 }
 
 /// Reads what [`to_json`] wrote, or another server did: the exit code, or what went wrong.
-pub(super) fn parse(report: &[u8]) -> Result<i32, String> {
+pub(crate) fn parse(report: &[u8]) -> Result<i32, String> {
     let text = || String::from_utf8_lossy(report).into_owned();
     let report: Report = serde_json::from_slice(report).map_err(|_| text())?;
     if report.status == SUCCESS {
@@ -94,7 +93,7 @@ mod tests {
             r#"{"status":"Failure","message":"command terminated with non-zero exit code: 3","reason":"NonZeroExitCode","details":{"causes":[{"reason":"ExitCode","message":"3"}]}}"#
         );
         assert_eq!(
-            json(Err(Status::not_found("no container"))),
+            json(Err("no container".to_owned())),
             r#"{"status":"Failure","message":"Internal error occurred: no container","reason":"InternalError","code":500}"#
         );
         assert_eq!(text(&Ok(0)), None);
@@ -106,7 +105,7 @@ mod tests {
             assert_eq!(parse(&to_json(&ended)).unwrap(), ended.unwrap());
         }
         assert_eq!(
-            parse(&to_json(&Err(Status::internal("broken")))).unwrap_err(),
+            parse(&to_json(&Err("broken".to_owned()))).unwrap_err(),
             "Internal error occurred: broken"
         );
         assert_eq!(parse(br#"{"metadata":{},"status":"Success"}"#), Ok(0));

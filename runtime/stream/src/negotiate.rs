@@ -1,22 +1,24 @@
 //! Which protocol a connection speaks: a pure choice from what the client offers.
 
-use super::command::Report;
+use crate::session::Report;
 
+/// Exec and attach over a websocket whose channels can be closed one by one.
+pub(crate) const CLOSABLE: &str = "v5.channel.k8s.io";
 /// SPDY carried in binary messages of a websocket, for port-forward.
-pub(super) const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
+pub(crate) const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
 /// SPDY port-forward.
-pub(super) const PORT_FORWARD: &str = "portforward.k8s.io";
+pub(crate) const PORT_FORWARD: &str = "portforward.k8s.io";
 /// SPDY exec and attach, best first. The last one is also meant where a client names none.
 const COMMANDS: [&str; 4] = ["v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"];
 
 /// How exec or attach is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct CommandProtocol {
+pub(crate) struct CommandProtocol {
     /// What to tell the client; `None` where it named none.
-    pub(super) name: Option<&'static str>,
-    pub(super) version: u8,
+    pub(crate) name: Option<&'static str>,
+    pub(crate) version: u8,
     /// Websocket: text messages in base64.
-    pub(super) base64: bool,
+    pub(crate) base64: bool,
 }
 
 impl CommandProtocol {
@@ -24,19 +26,19 @@ impl CommandProtocol {
         Self { name: Some(name), version, base64 }
     }
 
-    pub(super) fn report(self) -> Report {
+    pub(crate) fn report(self) -> Report {
         if self.version >= 4 { Report::Json } else { Report::Text }
     }
 
     /// Whether the client opens a stream for the sizes of its terminal (SPDY).
-    pub(super) fn has_resize(self) -> bool {
+    pub(crate) fn has_resize(self) -> bool {
         self.version >= 3
     }
 }
 
 /// What we speak over websocket, for exec and attach.
 const WEBSOCKET_COMMANDS: [CommandProtocol; 5] = [
-    CommandProtocol::new("v5.channel.k8s.io", 5, false),
+    CommandProtocol::new(CLOSABLE, 5, false),
     CommandProtocol::new("v4.channel.k8s.io", 4, false),
     CommandProtocol::new("v4.base64.channel.k8s.io", 4, true),
     CommandProtocol::new("channel.k8s.io", 1, false),
@@ -44,7 +46,7 @@ const WEBSOCKET_COMMANDS: [CommandProtocol; 5] = [
 ];
 
 /// Exec or attach over SPDY. `None` when the client offers nothing we speak.
-pub(super) fn spdy_command(offered: &[String]) -> Option<CommandProtocol> {
+pub(crate) fn spdy_command(offered: &[String]) -> Option<CommandProtocol> {
     if offered.is_empty() {
         return Some(CommandProtocol { name: None, version: 1, base64: false });
     }
@@ -54,7 +56,7 @@ pub(super) fn spdy_command(offered: &[String]) -> Option<CommandProtocol> {
 }
 
 /// Exec or attach over websocket: the first of the client's offers that we speak.
-pub(super) fn websocket_command(offered: &[String]) -> Option<CommandProtocol> {
+pub(crate) fn websocket_command(offered: &[String]) -> Option<CommandProtocol> {
     if offered.is_empty() {
         return Some(CommandProtocol { name: None, version: 1, base64: false });
     }
@@ -64,7 +66,7 @@ pub(super) fn websocket_command(offered: &[String]) -> Option<CommandProtocol> {
 
 /// How port-forward is spoken over websocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ForwardProtocol {
+pub(crate) enum ForwardProtocol {
     /// SPDY inside.
     Tunnel,
     /// Two channels a port, the ports from the CRI request.
@@ -72,7 +74,7 @@ pub(super) enum ForwardProtocol {
 }
 
 /// Port-forward over websocket: the first of the client's offers that we speak.
-pub(super) fn websocket_forward(offered: &[String]) -> Option<ForwardProtocol> {
+pub(crate) fn websocket_forward(offered: &[String]) -> Option<ForwardProtocol> {
     if offered.is_empty() {
         return Some(ForwardProtocol::Channels { name: None, base64: false });
     }
@@ -89,7 +91,7 @@ pub(super) fn websocket_forward(offered: &[String]) -> Option<ForwardProtocol> {
 }
 
 /// Port-forward over SPDY: the name to answer with (none where the client named none).
-pub(super) fn spdy_forward(offered: &[String]) -> Option<Option<&'static str>> {
+pub(crate) fn spdy_forward(offered: &[String]) -> Option<Option<&'static str>> {
     match offered {
         [] => Some(None),
         offered => offered.iter().any(|offer| offer == PORT_FORWARD).then_some(Some(PORT_FORWARD)),

@@ -11,39 +11,47 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::channel::{Activity, CHUNK, DEPTH, Gone, Headers, Inlet, Open, Outgoing, Outlet, Side, drive};
+use crate::channel::{Activity, CHUNK, DEPTH, Gone, Headers, Inlet, Open, Outgoing, Outlet, Side, drive};
 use frame::{CANCEL, Decoder, Encoder, Frame};
 
 /// Streams the peer may have open at once.
 const STREAMS_MAX: usize = 512;
 
 /// A stream the peer opened, or we did. Dropping it leaves it open; its outlet finishes or resets it.
-pub(super) struct Stream {
-    pub(super) id: u32,
-    pub(super) headers: Headers,
-    pub(super) inlet: Inlet,
-    pub(super) outlet: Outlet,
+pub struct Stream {
+    /// Its number.
+    pub id: u32,
+    /// What it was opened with.
+    pub headers: Headers,
+    /// What the peer says.
+    pub inlet: Inlet,
+    /// What we say.
+    pub outlet: Outlet,
     /// The peer wants no more of it.
-    pub(super) reset: CancellationToken,
+    pub reset: CancellationToken,
 }
 
 impl Stream {
     /// A header's value; names are in lower case.
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 }
 
 /// Our hold of a connection. When it and all outlets are dropped the connection says goodbye.
-pub(super) struct Connection {
+pub struct Connection {
     /// Streams the peer opens.
-    pub(super) incoming: mpsc::Receiver<Stream>,
+    pub incoming: mpsc::Receiver<Stream>,
     to: mpsc::Sender<Outgoing>,
 }
 
 impl Connection {
     /// Opens a stream and waits until the peer accepts it.
-    pub(super) async fn open(&self, headers: Headers) -> Result<Stream, Gone> {
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn open(&self, headers: Headers) -> Result<Stream, Gone> {
         let (inlet, receiver) = mpsc::channel(DEPTH);
         let (accepted, acceptance) = oneshot::channel();
         let open = Open { headers: headers.clone(), inlet, accepted };
@@ -72,11 +80,7 @@ impl Halves {
 }
 
 /// A connection and the future that runs it, to be polled until it ends; it cancels `gone` when the peer is gone.
-pub(super) fn connect<S>(
-    socket: S,
-    side: Side,
-    gone: CancellationToken,
-) -> (Connection, impl Future<Output = ()>)
+pub fn connect<S>(socket: S, side: Side, gone: CancellationToken) -> (Connection, impl Future<Output = ()>)
 where
     S: AsyncRead + AsyncWrite,
 {

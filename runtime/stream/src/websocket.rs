@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, WebSocketConfig};
 use tokio_util::sync::CancellationToken;
 
-use super::channel::{Activity, CHUNK, Outgoing, Side, drive};
+use crate::channel::{Activity, CHUNK, Outgoing, Side, drive};
 
 /// The largest message a peer may send. Clients send what they read at once.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
@@ -23,7 +23,7 @@ const MESSAGE_BYTES_MAX: usize = 1 << 20;
 const CLOSE: u8 = 255;
 
 /// Limits of our websockets.
-pub(super) fn config() -> WebSocketConfig {
+pub(crate) fn config() -> WebSocketConfig {
     WebSocketConfig::default()
         .max_message_size(Some(MESSAGE_BYTES_MAX))
         .max_frame_size(Some(MESSAGE_BYTES_MAX))
@@ -31,22 +31,22 @@ pub(super) fn config() -> WebSocketConfig {
 
 /// What a message means.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Incoming {
+pub(crate) enum Incoming {
     Data(u8, Bytes),
     Close(u8),
 }
 
 /// How channels are put into messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Form {
-    pub(super) base64: bool,
+pub(crate) struct Form {
+    pub(crate) base64: bool,
     /// Channels can be closed (version 5).
-    pub(super) close: bool,
+    pub(crate) close: bool,
 }
 
 impl Form {
     /// `None` for what is no channel message; it is ignored.
-    pub(super) fn decode(self, message: &Message) -> Option<Incoming> {
+    pub(crate) fn decode(self, message: &Message) -> Option<Incoming> {
         let bytes = match message {
             Message::Binary(bytes) => bytes.clone(),
             Message::Text(text) => Bytes::from(text.clone()),
@@ -64,7 +64,7 @@ impl Form {
         }
     }
 
-    pub(super) fn encode(self, channel: u8, data: &[u8]) -> Message {
+    pub(crate) fn encode(self, channel: u8, data: &[u8]) -> Message {
         if self.base64 {
             let mut text = String::from(char::from(b'0' + channel));
             STANDARD.encode_string(data, &mut text);
@@ -77,13 +77,13 @@ impl Form {
     }
 
     /// `None` where the version cannot say it.
-    pub(super) fn encode_close(self, channel: u8) -> Option<Message> {
+    pub(crate) fn encode_close(self, channel: u8) -> Option<Message> {
         self.close.then(|| Message::binary(vec![CLOSE, channel]))
     }
 }
 
 /// Runs a connection until it ends; cancels `gone` when the peer is gone.
-pub(super) async fn run<S>(
+pub(crate) async fn run<S>(
     socket: WebSocketStream<S>,
     form: Form,
     side: Side,
@@ -152,7 +152,7 @@ where
 }
 
 /// The bytes inside a websocket's binary messages, and the future that carries them, to be polled until it ends.
-pub(super) fn tunnel<S>(socket: WebSocketStream<S>, side: Side) -> (DuplexStream, impl Future<Output = ()>)
+pub(crate) fn tunnel<S>(socket: WebSocketStream<S>, side: Side) -> (DuplexStream, impl Future<Output = ()>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

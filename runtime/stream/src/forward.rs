@@ -5,36 +5,45 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_tungstenite::WebSocketStream;
 use tokio_util::sync::CancellationToken;
 
-use super::Streams;
-use super::channel::{CHUNK, Inlet, Outlet};
-use super::spdy::{Connection, Stream};
+use crate::channel::{CHUNK, DEPTH, Inlet, Outlet, Side};
+use crate::spdy::{self, Connection, Stream};
+use crate::websocket::{self, Form};
 
 /// How long the two streams of a connection may be apart.
 const PAIR_LIFE: Duration = Duration::from_secs(30);
 
+/// What port-forward needs from the node.
+pub trait Dial: Send + Sync + 'static {
+    /// Connects to a port. The text of a failure reaches the user.
+    fn dial(&self, port: u16) -> impl Future<Output = Result<TcpStream, String>> + Send;
+}
+
 /// One connection to forward.
-pub(super) struct Forward {
-    pub(super) port: u16,
-    pub(super) inlet: Inlet,
-    pub(super) data: Outlet,
-    pub(super) error: Outlet,
+struct Forward {
+    port: u16,
+    inlet: Inlet,
+    data: Outlet,
+    error: Outlet,
     /// The client wants no more of it.
-    pub(super) reset: CancellationToken,
+    reset: CancellationToken,
     /// The transport can close one direction of a channel. Where it cannot, the connection ends with the server's
     /// direction.
-    pub(super) half_close: bool,
+    half_close: bool,
 }
 
 impl Forward {
     /// Connects and copies until both directions have ended.
-    pub(super) async fn run(self, streams: &impl Streams, sandbox: &str) {
+    async fn run(self, dial: &impl Dial) {
         let Self { port, inlet, data, error, reset, half_close } = self;
-        match streams.dial(sandbox, port).await {
+        match dial.dial(port).await {
             Ok(socket) => {
                 let (mut read, mut write) = socket.into_split();
                 let up = async {
@@ -64,9 +73,8 @@ impl Forward {
                     () = reset.cancelled() => {}
                 }
             }
-            Err(status) => {
-                let message = format!("error forwarding port {port} to pod {sandbox}: {}", status.message());
-                let _ = error.send(message).await;
+            Err(why) => {
+                let _ = error.send(why).await;
                 data.reset().await;
             }
         }
@@ -109,16 +117,19 @@ struct Waiting {
     is_error: bool,
 }
 
-/// Forwards each pair of streams that the client opens, until the client is gone.
-pub(super) async fn spdy(
-    mut connection: Connection,
-    streams: Arc<impl Streams>,
-    sandbox: String,
-    gone: CancellationToken,
-) {
+/// Serves port-forward over SPDY: forwards each pair of streams that the client opens, until the client is gone.
+pub(crate) async fn over_spdy<S>(socket: S, dial: Arc<impl Dial>)
+where
+    S: AsyncRead + AsyncWrite,
+{
+    let gone = CancellationToken::new();
+    let (connection, run) = spdy::connect(socket, Side::Server, gone.clone());
+    tokio::join!(run, pairs(connection, dial, gone));
+}
+
+async fn pairs(mut connection: Connection, dial: Arc<impl Dial>, gone: CancellationToken) {
     let mut waiting = HashMap::<String, Waiting>::new();
     let mut forwards = JoinSet::new();
-    let sandbox: Arc<str> = sandbox.into();
     loop {
         let stream = tokio::select! {
             stream = connection.incoming.recv() => stream,
@@ -143,8 +154,8 @@ pub(super) async fn spdy(
                     reset: data.reset,
                     half_close: true,
                 };
-                let (streams, sandbox) = (streams.clone(), sandbox.clone());
-                forwards.spawn(async move { forward.run(&*streams, &sandbox).await });
+                let dial = dial.clone();
+                forwards.spawn(async move { forward.run(&*dial).await });
             }
             Some(other) => {
                 stream.outlet.reset().await;
@@ -153,4 +164,35 @@ pub(super) async fn spdy(
             None => drop(waiting.insert(request, Waiting { since: now, stream, is_error })),
         }
     }
+}
+
+/// Serves port-forward over numbered channels: each port has one for data and one for an error; both begin with the
+/// port's number.
+pub(crate) async fn over_websocket<S>(
+    socket: WebSocketStream<S>,
+    form: Form,
+    ports: Vec<u16>,
+    dial: Arc<impl Dial>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let gone = CancellationToken::new();
+    let (to, from) = mpsc::channel(DEPTH);
+    let (mut inlets, mut forwards) = (HashMap::new(), Vec::new());
+    for (port, channel) in ports.into_iter().zip((0..=u8::MAX).step_by(2)) {
+        let (sender, inlet) = mpsc::channel(DEPTH);
+        inlets.insert(channel, sender);
+        let outlet = |channel: u8| Outlet::new(channel.into(), to.clone());
+        let (data, error, reset) = (outlet(channel), outlet(channel + 1), gone.clone());
+        forwards.push(Forward { port, inlet, data, error, reset, half_close: false });
+    }
+    drop(to);
+    let session = futures_util::future::join_all(forwards.into_iter().map(|forward| async {
+        let port = forward.port.to_le_bytes().to_vec();
+        // A transport that is gone ends the forward too.
+        let _ = forward.data.send(port.clone()).await;
+        let _ = forward.error.send(port).await;
+        forward.run(&*dial).await;
+    }));
+    tokio::join!(websocket::run(socket, form, Side::Server, inlets, from, gone), session);
 }
