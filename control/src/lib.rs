@@ -1,2 +1,162 @@
-//! Runs the controllers and the scheduler against an API server, ours or another.
+//! Runs the controllers and the scheduler against an API server, ours or another. What decides is pure: the controllers
+//! and the scheduler in their crates, here the [`queue`] of keys, what is [`pending`], the [`correlate`]d events and the
+//! [`lead`]er's lease. The rest puts decisions into requests.
 #![forbid(unsafe_code)]
+
+mod apply;
+pub mod correlate;
+pub mod lead;
+mod metrics;
+pub mod pending;
+pub mod queue;
+mod record;
+mod run;
+mod sign;
+
+use std::sync::Arc;
+
+use client::{Cache, Client};
+use controllers::{Controller, Facts};
+use proto_kube::{GroupResource, resource};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub use metrics::Metrics;
+
+use apply::Hand;
+use lead::Candidate;
+use record::Recorder;
+use run::Runner;
+
+/// Upstream's names of the two processes whose work this is, and of their leases.
+const CONTROLLERS: &str = "kube-controller-manager";
+const SCHEDULER: &str = "kube-scheduler";
+
+/// What runs, for whom.
+#[derive(Clone)]
+pub struct Config {
+    /// The objects, watched once for all.
+    pub cache: Cache,
+    /// In whose name each component acts: a controller by its own name, as `replicaset-controller` (that is
+    /// `system:serviceaccount:kube-system:replicaset-controller`), and `kube-controller-manager` and `kube-scheduler` (the
+    /// users `system:kube-controller-manager` and `system:kube-scheduler`).
+    pub client_of: Arc<dyn Fn(&'static str) -> Client + Send + Sync>,
+    /// Who this process is among those that want the same leases: the host's name and something random.
+    pub identity: String,
+    /// Whether there may be others. Alone it starts at once.
+    pub leader_election: bool,
+    /// What controllers must know of the cluster.
+    pub facts: Facts,
+    /// The authority that signs certificates; without it none are signed here.
+    pub signer: Option<Arc<pki::Pki>>,
+    /// The `spec.schedulerName` of the pods that are placed here.
+    pub scheduler_name: String,
+    /// Counts what is done.
+    pub metrics: Metrics,
+}
+
+impl Config {
+    /// A process that is alone, with upstream's scheduler name.
+    #[must_use]
+    pub fn new(
+        cache: Cache,
+        client_of: Arc<dyn Fn(&'static str) -> Client + Send + Sync>,
+        identity: String,
+    ) -> Self {
+        Self {
+            cache,
+            client_of,
+            identity,
+            leader_election: false,
+            facts: Facts::default(),
+            signer: None,
+            scheduler_name: "default-scheduler".to_owned(),
+            metrics: Metrics::default(),
+        }
+    }
+}
+
+/// Why it does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A controller reads something that the API does not have.
+    #[error("the controller {controller} reads {resource}, which does not exist")]
+    Resource {
+        /// Whose name.
+        controller: &'static str,
+        /// What.
+        resource: String,
+    },
+}
+
+/// Runs all controllers and the scheduler until `shutdown`. Each half waits for its lease where there may be others, gives
+/// it back at the end, and stops at once when it is lost.
+///
+/// # Errors
+/// When a controller is not fit to run; nothing has been started then.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+    let controllers: Vec<Arc<dyn Controller>> = controllers::all().into_iter().map(Arc::from).collect();
+    for controller in &controllers {
+        reads(controller.as_ref())?;
+    }
+    let controllers = half(&config, CONTROLLERS, &shutdown, |stop| control(&config, &controllers, stop));
+    let scheduler = half(&config, SCHEDULER, &shutdown, |stop| schedule(&config, stop));
+    tokio::join!(controllers, scheduler);
+    Ok(())
+}
+
+/// Works at once, or as long as the lease is held.
+async fn half<F: Future<Output = ()>>(
+    config: &Config,
+    name: &'static str,
+    shutdown: &CancellationToken,
+    work: impl Fn(CancellationToken) -> F,
+) {
+    if !config.leader_election {
+        return work(shutdown.clone()).await;
+    }
+    let candidate = Candidate::new(name, config.identity.clone());
+    let leads = |leads| config.metrics.set(metrics::LEADING, ("name", name), usize::from(leads));
+    leads(false);
+    lead::while_leading(&(config.client_of)(name), candidate, shutdown.clone(), leads, work).await;
+}
+
+async fn control(config: &Config, controllers: &[Arc<dyn Controller>], stop: CancellationToken) {
+    let (recorder, writer) = Recorder::new(config.client_of.clone());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(writer);
+    for controller in controllers {
+        let hand = Hand {
+            name: controller.name(),
+            client: (config.client_of)(controller.name()),
+            recorder: recorder.clone(),
+            signer: config.signer.clone(),
+            reads: reads(controller.as_ref()).unwrap_or_default(),
+        };
+        let runner = Runner {
+            controller: controller.clone(),
+            cache: config.cache.clone(),
+            facts: config.facts.clone(),
+            hand: Arc::new(hand),
+            metrics: config.metrics.clone(),
+        };
+        tasks.spawn(runner.run(stop.clone()));
+    }
+    drop(recorder);
+    while tasks.join_next().await.is_some() {}
+}
+
+async fn schedule(_config: &Config, stop: CancellationToken) {
+    stop.cancelled().await;
+}
+
+/// The resources that a controller reads.
+fn reads(controller: &dyn Controller) -> Result<Vec<GroupResource<'static>>, Error> {
+    let of = |(group, plural): &(&'static str, &'static str)| {
+        let wanted = GroupResource { group, resource: plural };
+        resource::preferred(wanted)
+            .map(proto_kube::Resource::group_resource)
+            .ok_or_else(|| Error::Resource { controller: controller.name(), resource: wanted.to_string() })
+    };
+    controller.watches().iter().map(of).collect()
+}

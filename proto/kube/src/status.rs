@@ -20,6 +20,30 @@ pub struct Status {
     pub token: String,
 }
 
+/// All that may stand in `reason`.
+const REASONS: [&str; 20] = [
+    "AlreadyExists",
+    "BadRequest",
+    "Conflict",
+    "Expired",
+    "Forbidden",
+    "Gone",
+    "InternalError",
+    "Invalid",
+    "MethodNotAllowed",
+    "NotAcceptable",
+    "NotFound",
+    "RequestEntityTooLarge",
+    "ServerTimeout",
+    "ServiceUnavailable",
+    "StorageReadError",
+    "Timeout",
+    "TooManyRequests",
+    "Unauthorized",
+    "Unknown",
+    "UnsupportedMediaType",
+];
+
 /// Something wrong, as an error of a function that answers a request.
 pub type Result<T> = std::result::Result<T, Status>;
 
@@ -258,6 +282,17 @@ impl Status {
     pub fn with_continue(mut self, token: String) -> Self {
         self.token = token;
         self
+    }
+
+    /// Of an answer: its HTTP status code, the `Status` in its body where there is one, else what to tell a person. A
+    /// reason that is not in the API is left out.
+    #[must_use]
+    pub fn of_answer(code: u16, body: &Value, otherwise: &str) -> Self {
+        let reason = REASONS.into_iter().find(|reason| body["reason"] == *reason).unwrap_or_default();
+        let message = body["message"].as_str().unwrap_or(otherwise);
+        let mut status = Self::new(code, reason, message);
+        status.details = body["details"].clone();
+        status
     }
 
     /// The API object.
