@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-pub(crate) use cluster::{Join, NodeCommand, Reset, Token, TokenVerb};
+pub(crate) use cluster::{Join, NodeCommand, Reset, Token, TokenVerb, Why};
 pub(crate) use control::{Control, ControlVerb, Plane};
 
 /// A Kubernetes node on this machine: pods, images and their network.
@@ -41,6 +41,9 @@ pub(crate) enum Command {
     /// The daily verbs: objects of a cluster, or pods, containers and images of this node
     #[command(after_help = CTL_EXAMPLES)]
     Ctl(Ctl),
+    /// Say why an object is not as it should be, whom it waits for, and what happens next
+    #[command(after_help = cluster::WHY_EXAMPLES)]
+    Why(Why),
     /// Pull, load, list and remove images
     #[command(after_help = IMAGE_EXAMPLES)]
     Image(Image),

@@ -18,6 +18,7 @@ mod plane;
 mod progress;
 mod token;
 mod up;
+mod why;
 
 use std::process::ExitCode;
 
@@ -60,6 +61,7 @@ fn run(cleat: args::Cleat) -> anyhow::Result<ExitCode> {
             args::Command::Agent(agent) => daemon::agent(agent).await.map(done),
             args::Command::Control(control) => control::run(control).await.map(done),
             args::Command::Ctl(ctl) => ctl::run(ctl).await,
+            args::Command::Why(why) => why::run(why).await.map(done),
             args::Command::Image(image) => image::run(image).await.map(done),
             args::Command::Install(install) => install::run(&install).map(done),
             args::Command::Completion { shell } => {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{Dirs, Network, Node, Runtime};
+use super::{Dirs, Format, Network, Node, Runtime};
 
 pub(super) const JOIN_EXAMPLES: &str = "\
 Examples:
@@ -89,4 +89,28 @@ pub(crate) struct Reset {
     pub(crate) dirs: Dirs,
     #[command(flatten)]
     pub(crate) runtime: Runtime,
+}
+
+pub(super) const WHY_EXAMPLES: &str = "\
+Examples:
+  cleat why pod/web-7d4b9c-x2x9z
+  cleat why deploy web -n shop
+  cleat why node/n3 --output json";
+
+#[derive(Debug, Args)]
+pub(crate) struct Why {
+    /// `TYPE NAME` or `TYPE/NAME`
+    #[arg(required = true, num_args = 1..=2, value_name = "OBJECT")]
+    pub(crate) object: Vec<String>,
+    /// Namespace of the object (default: that of the kubeconfig, else `default`)
+    #[arg(short, long)]
+    pub(crate) namespace: Option<String>,
+    /// The cluster (default: the one of this machine, else that of KUBECONFIG)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+    #[command(flatten)]
+    pub(crate) dirs: Dirs,
 }

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use serde_json::Value;
 
+pub(crate) use cluster::resource;
 pub(crate) use node::{image_table, line};
 
 use crate::args::{Ctl, Dirs, Verb};

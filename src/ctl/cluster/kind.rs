@@ -8,7 +8,7 @@ use crate::args::Format;
 use crate::output::table;
 
 /// The resource that a word names: plural, singular, kind or short name, with or without its group.
-pub(super) fn find(word: &str) -> anyhow::Result<&'static Resource> {
+pub(crate) fn find(word: &str) -> anyhow::Result<&'static Resource> {
     let word = word.to_lowercase();
     let (name, group) =
         word.split_once('.').map_or((word.as_str(), None), |(name, group)| (name, Some(group)));

@@ -7,6 +7,8 @@ mod get;
 mod kind;
 mod wait;
 
+pub(crate) use kind::find as resource;
+
 use std::path::Path;
 use std::process::ExitCode;
 
