@@ -2,8 +2,19 @@
 //! them finds them in [`all`].
 #![forbid(unsafe_code)]
 
+mod conditions;
+mod endpoint;
+#[cfg(test)]
+mod model;
+mod names;
 pub mod objects;
+mod owner;
+mod pods;
+mod replicas;
+mod replicaset;
+mod replicationcontroller;
 mod resources;
+mod write;
 
 use std::sync::Arc;
 
@@ -34,7 +45,7 @@ pub struct World<'a> {
     /// The time.
     pub now: Timestamp,
     /// What the server refused when the key was last worked on. The controller is asked at once with it, so that it can
-    /// tell people and, in this round, leave the change alone; then again without it, after a back-off.
+    /// tell people and, in this round, leave the change alone; then, whatever came of that, without it after a back-off.
     pub refused: Option<&'a Refused>,
 }
 
@@ -103,7 +114,8 @@ impl Outcome {
     }
 }
 
-/// A controller. Reconciling again after its mutations have been applied yields none.
+/// A controller. Reconciling again after its mutations have been applied yields none; only what is done in steps for
+/// people to follow, as a rolling update, takes a few more.
 pub trait Controller: Send + Sync {
     /// As upstream names its service account in kube-system, so that the bootstrap policy fits: `replicaset-controller`.
     fn name(&self) -> &'static str;
@@ -127,5 +139,8 @@ pub trait Controller: Send + Sync {
 /// All controllers, by name.
 #[must_use]
 pub fn all() -> Vec<Box<dyn Controller>> {
-    Vec::new()
+    vec![
+        Box::new(replicaset::ReplicaSets),
+        Box::new(replicationcontroller::ReplicationControllers),
+    ]
 }

@@ -19,6 +19,36 @@ pub fn items<'a>(object: &'a Value, path: &[&str]) -> impl Iterator<Item = &'a V
     at(object, path).and_then(Value::as_array).into_iter().flatten()
 }
 
+/// The whole number at a path of members.
+#[must_use]
+pub fn number(object: &Value, path: &[&str]) -> Option<i64> {
+    at(object, path).and_then(Value::as_i64)
+}
+
+/// Whether there is a `true` at a path of members.
+#[must_use]
+pub fn flag(object: &Value, path: &[&str]) -> bool {
+    at(object, path) == Some(&Value::Bool(true))
+}
+
+/// The time at a path of members, where there is one in the API's form.
+#[must_use]
+pub fn time(object: &Value, path: &[&str]) -> Option<jiff::Timestamp> {
+    text(object, path).parse().ok()
+}
+
+/// The value of an annotation.
+#[must_use]
+pub fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
+    object.get("metadata")?.get("annotations")?.get(key)?.as_str()
+}
+
+/// The value of a label.
+#[must_use]
+pub fn label<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
+    object.get("metadata")?.get("labels")?.get(key)?.as_str()
+}
+
 /// The name.
 #[must_use]
 pub fn name(object: &Value) -> &str {
