@@ -1,11 +1,19 @@
 //! What the agent is told at its start.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use client::{Cache, Query};
+use proto_kube::Resource;
+use proto_kube::resource;
+use serde_json::Value;
+
 /// Everything the agent is told; [`Config::new`] has the defaults.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Config {
+    /// The API server whose pods it runs and to which it reports; `None`: it runs the static pods alone.
+    pub api: Option<Api>,
     /// The socket of a CRI v1 server.
     pub cri_socket: PathBuf,
     /// The directory with manifests of static pods; `None` watches none.
@@ -24,6 +32,10 @@ pub struct Config {
     pub cgroup_root: String,
     /// The host's resolver configuration, for `dnsPolicy: Default`.
     pub resolv_conf: PathBuf,
+    /// How many pods the node takes.
+    pub pods_max: u32,
+    /// What of the node is not for pods, by resource (`cpu`, `memory`, `ephemeral-storage`, `pid`), as quantities.
+    pub reserved: BTreeMap<String, String>,
     /// How many images are pulled at a time.
     pub pulls_max: usize,
     /// A container's log is rotated when it is larger, in bytes.
@@ -37,6 +49,7 @@ impl Config {
     #[must_use]
     pub fn new(data_dir: &Path, run_dir: &Path) -> Self {
         Self {
+            api: None,
             cri_socket: run_dir.join("cri.sock"),
             manifests: None,
             data_dir: data_dir.to_path_buf(),
@@ -46,6 +59,8 @@ impl Config {
             node_ips: Vec::new(),
             cgroup_root: "/kubepods".to_owned(),
             resolv_conf: "/etc/resolv.conf".into(),
+            pods_max: 110,
+            reserved: BTreeMap::new(),
             pulls_max: 4,
             log_bytes_max: 10 * 1024 * 1024,
             log_files_max: 5,
@@ -63,6 +78,69 @@ impl Config {
     pub fn pods_dir(&self) -> PathBuf {
         self.data_dir.join("agent/pods")
     }
+}
+
+/// A node's place in a cluster.
+#[derive(Clone)]
+pub struct Api {
+    /// The cluster's objects, seen by the node's own identity, or by one that may do as much.
+    pub cache: Cache,
+    /// Labels that the node registers itself with beside its own.
+    pub labels: BTreeMap<String, String>,
+    /// Taints that it registers itself with, as in a Node's `spec.taints`.
+    pub taints: Vec<Value>,
+    /// Whether it makes its Node; else it waits until somebody has.
+    pub register: bool,
+}
+
+impl Api {
+    /// A node of the cluster behind `cache`, with nothing special about it.
+    #[must_use]
+    pub fn new(cache: Cache) -> Self {
+        Self { cache, labels: BTreeMap::new(), taints: Vec::new(), register: true }
+    }
+
+    /// What the node authorizer lets a node see, for [`Cache::scoped`]: its own pods and its own Node.
+    #[must_use]
+    pub fn scopes(node_name: &str) -> Vec<(&'static Resource, Query)> {
+        let only = |field: &str| Query::default().with("fieldSelector", &format!("{field}={node_name}"));
+        vec![(pods(), only("spec.nodeName")), (nodes(), only("metadata.name"))]
+    }
+}
+
+impl std::fmt::Debug for Api {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { cache: _, labels, taints, register } = self;
+        f.debug_struct("Api")
+            .field("labels", labels)
+            .field("taints", taints)
+            .field("register", register)
+            .finish_non_exhaustive()
+    }
+}
+
+fn known(group: &'static str, version: &str, plural: &'static str) -> &'static Resource {
+    resource::find(group, version, plural).expect("a resource of the catalogue")
+}
+
+/// `pods`.
+pub(crate) fn pods() -> &'static Resource {
+    known("", "v1", "pods")
+}
+
+/// `nodes`.
+pub(crate) fn nodes() -> &'static Resource {
+    known("", "v1", "nodes")
+}
+
+/// `leases` of the group `coordination.k8s.io`.
+pub(crate) fn leases() -> &'static Resource {
+    known("coordination.k8s.io", "v1", "leases")
+}
+
+/// `events`.
+pub(crate) fn events() -> &'static Resource {
+    known("", "v1", "events")
 }
 
 /// The host's name in the form of a node's name.

@@ -27,3 +27,5 @@ pub(crate) const CONFIG_SOURCE: &str = "kubernetes.io/config.source";
 pub(crate) const CONFIG_HASH: &str = "kubernetes.io/config.hash";
 /// When it was first seen.
 pub(crate) const CONFIG_SEEN: &str = "kubernetes.io/config.seen";
+/// On the mirror of a static pod in the API: the hash of its manifest.
+pub(crate) const CONFIG_MIRROR: &str = "kubernetes.io/config.mirror";

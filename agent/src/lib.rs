@@ -21,6 +21,7 @@ mod node;
 mod observe;
 mod prober;
 mod reach;
+mod report;
 mod rotate;
 mod runtime;
 mod server;
@@ -33,8 +34,8 @@ mod volume;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use config::Config;
-use tokio::sync::{Semaphore, mpsc, watch};
+pub use config::{Api, Config};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +44,8 @@ use crate::clock::Clock;
 use crate::cri::Cri;
 use crate::effect::Effects;
 use crate::events::Events;
+use crate::node::lease::Taken;
+use crate::node::register::Registration;
 use crate::observe::Observer;
 use crate::source::files::Files;
 
@@ -91,6 +94,25 @@ pub enum AgentFailed {
         /// Why.
         #[source]
         source: linux::cgroup::CgroupError,
+    },
+    /// It cannot keep who it is.
+    #[error("the agent cannot keep its identity below {}", path.display())]
+    Identity {
+        /// The data directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Another agent runs a node of this name. The pods are left as they are.
+    #[error(
+        "node {node} is alive elsewhere: its lease is renewed by {by}; give this node another name (--node-name), or stop the other one"
+    )]
+    NameTaken {
+        /// The node's name.
+        node: String,
+        /// The other agent.
+        by: String,
     },
 }
 
@@ -141,24 +163,82 @@ async fn serve(
     });
     let config = &effects.config;
     let observer = Observer::new(cri.clone(), &config.node_name);
-    let mut sync = sync::Sync::new(effects.clone(), observer, node::facts(config), sender.clone(), view);
-    sync.restore(records);
+    let facts = node::facts(config);
     let mut tasks = JoinSet::new();
+    let (runtime, runtimes) = watch::channel(None);
+    let (_port, ports) = watch::channel(0);
+    let mut taken = None;
+    let mut cluster = None;
+    if let Some(api) = &config.api {
+        let id = node::machine::identity(&config.data_dir)
+            .map_err(|source| AgentFailed::Identity { path: config.data_dir.clone(), source })?;
+        let registration =
+            node::registration((config, api, id), (cri.clone(), clock, &facts), runtimes, ports);
+        let (reports, reported) = mpsc::unbounded_channel();
+        cluster = Some(sync::Cluster::new(reports));
+        tasks.spawn(report::Reporter::new(api.cache.clone()).run(reported));
+        taken = Some(join_cluster(api, &config.node_name, registration, sender.clone()));
+    }
+    let mut sync = sync::Sync::new(effects.clone(), observer, facts, sender.clone(), view, cluster);
+    sync.restore(records);
     match &config.manifests {
         Some(dir) => drop(tasks.spawn(Files::new(dir, &config.node_name, clock).run(sender.clone()))),
         None => drop(sender.send(sync::Happening::Source(source::Update::default()))),
     }
+    tasks.spawn(runtime::follow(cri.clone(), runtime, sender.clone()));
     tasks.spawn(runtime::listen(cri, sender));
     tasks.spawn(rotate::run(effects.clone()));
     tasks.spawn(server::Server { effects: effects.clone(), view: viewer }.run(listener, shutdown.clone()));
-    let empty = sync.run(inbox, shutdown).await;
+    let ends = shutdown.child_token();
+    let loop_ends = async {
+        let empty = sync.run(inbox, ends.clone()).await;
+        ends.cancel();
+        empty
+    };
+    let (empty, failed) = tokio::join!(loop_ends, lose(taken, ends.clone()));
     tasks.shutdown().await;
     // Nobody listens any more; a client is told so at once.
     let _ = std::fs::remove_file(socket);
     if empty {
         effects.remove_cgroups().await;
     }
-    Ok(())
+    match failed {
+        Some(Taken { by }) => Err(AgentFailed::NameTaken { node: effects.config.node_name.clone(), by }),
+        None => Ok(()),
+    }
+}
+
+/// Registers the node, and runs the pods that the API binds to it once it is registered: before that they may be
+/// another's of the same name.
+async fn join_cluster(
+    api: &Api,
+    node: &str,
+    registration: Registration,
+    happenings: mpsc::UnboundedSender<sync::Happening>,
+) -> Taken {
+    let (registered, done) = oneshot::channel();
+    let pods = async {
+        if done.await.is_ok() {
+            source::api::run(api.cache.clone(), node.to_owned(), happenings).await;
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        taken = registration.run(registered) => taken,
+        () = pods => Taken { by: String::new() },
+    }
+}
+
+/// Waits until the node's name is lost, and ends the agent then.
+async fn lose(taken: Option<impl Future<Output = Taken>>, ends: CancellationToken) -> Option<Taken> {
+    let Some(taken) = taken else { return None };
+    tokio::select! {
+        taken = taken => {
+            ends.cancel();
+            Some(taken)
+        }
+        () = ends.cancelled() => None,
+    }
 }
 
 #[cfg(test)]

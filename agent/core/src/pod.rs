@@ -52,6 +52,17 @@ pub fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
     pod.metadata.annotations.as_ref()?.get(key).map(String::as_str)
 }
 
+/// The annotation that tells where a pod comes from: [`API`], `file`.
+pub const SOURCE: &str = "kubernetes.io/config.source";
+/// It comes from the API server.
+pub const API: &str = "api";
+
+/// The pod comes from the API server, and is no static pod.
+#[must_use]
+pub fn is_of_api(pod: &Pod) -> bool {
+    annotation(pod, SOURCE) == Some(API)
+}
+
 /// The spec; a pod without one was refused by [`crate::validate`].
 #[must_use]
 pub fn spec(pod: &Pod) -> &PodSpec {

@@ -1,6 +1,7 @@
 //! Where pods come from. A source tells the loop all its pods, again whenever they change; the loop finds out what is
 //! new and what is gone.
 
+pub(crate) mod api;
 pub(crate) mod files;
 mod manifest;
 

@@ -11,12 +11,14 @@ impl Sync {
     pub(super) fn take(&mut self, happening: Happening) {
         match happening {
             Happening::Source(update) => self.take_source(update),
+            Happening::Api(change) => self.take_api(change),
             Happening::Looked(look) => self.take_look(look),
             Happening::Hint(uid) => self.look_soon(&uid),
             Happening::Listening(listening) => self.listening = listening,
             Happening::Runtime { name, network_problem } => {
                 self.observed.node.runtime_name = name;
                 self.observed.node.network_problem = network_problem;
+                self.runtime_known = true;
             }
             Happening::Probed { uid, id, kind, verdict } => {
                 let Some(seen) = self.observed.pods.get_mut(&uid) else { return };
@@ -76,8 +78,9 @@ impl Sync {
             self.found(&uid, look.number, found);
         }
         self.looked = true;
-        // What nobody wants is ended, once the source has said what it wants.
-        if self.source.is_some() && look.number > self.stale_look {
+        // What nobody wants is ended, once the sources have said what they want.
+        let told = self.source.is_some() && self.cluster.as_ref().is_none_or(|c| c.synced);
+        if told && look.number > self.stale_look {
             for (uid, found) in look.pods {
                 self.adopt(&uid, &found);
                 self.found(&uid, look.number, found);
@@ -193,6 +196,7 @@ impl Sync {
 
     /// A pod is gone. If it is wanted again meanwhile it begins anew.
     fn forget(&mut self, uid: &str) {
+        self.report_over(uid);
         self.desired.pods.retain(|p| p.uid != uid);
         self.observed.pods.remove(uid);
         self.books.remove(uid);

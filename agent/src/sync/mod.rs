@@ -13,6 +13,7 @@
 //! shows how far the effects got, and every action may be repeated.
 
 mod apply;
+mod cluster;
 mod persist;
 mod source;
 mod view;
@@ -32,8 +33,9 @@ use crate::checkpoint::Checkpoint;
 use crate::effect::{EffectFailed, Effects, Order, Outcome};
 use crate::observe::{Look, Observer};
 use crate::prober::{Probers, Wanted};
-use crate::source::{Problem, Update};
+use crate::source::{Problem, Update, api};
 
+pub(crate) use cluster::Cluster;
 pub(crate) use view::{PodEntry, View};
 
 /// How often all pods are looked at while the runtime tells its events.
@@ -50,6 +52,8 @@ const STATUS_WRITE: Duration = Duration::from_secs(1);
 pub(crate) enum Happening {
     /// The source has changed.
     Source(Update),
+    /// The API server's pods have changed.
+    Api(api::Change),
     /// Somebody has looked.
     Looked(Look),
     /// The runtime's facts: its name, and why the network is not ready.
@@ -80,6 +84,8 @@ struct Book {
     urgent: bool,
     /// The status changed.
     dirty: bool,
+    /// Its status has been told the API server since this agent started.
+    reported: bool,
 }
 
 /// The loop's state.
@@ -91,6 +97,10 @@ pub(crate) struct Sync {
     books: BTreeMap<String, Book>,
     /// What the source said last; `None` until it has spoken.
     source: Option<Update>,
+    /// The API server, if there is one.
+    cluster: Option<Cluster>,
+    /// The runtime has said how it is.
+    runtime_known: bool,
     /// The first look at everything is in.
     looked: bool,
     /// Looks up to this number may still show pods that are gone.
@@ -113,6 +123,7 @@ impl Sync {
         node: agent_core::Node,
         happenings: mpsc::UnboundedSender<Happening>,
         view: watch::Sender<Arc<View>>,
+        cluster: Option<Cluster>,
     ) -> Self {
         let probers = Probers::new(effects.clone(), happenings.clone());
         Self {
@@ -122,6 +133,8 @@ impl Sync {
             observed: Observed { node, ..Observed::default() },
             books: BTreeMap::new(),
             source: None,
+            cluster,
+            runtime_known: false,
             looked: false,
             stale_look: 0,
             listening: false,
@@ -168,7 +181,7 @@ impl Sync {
 
     /// Decides and begins what is to be done. Returns when to do so again.
     async fn step(&mut self) -> Option<tokio::time::Instant> {
-        if !self.looked || self.source.is_none() {
+        if !self.looked || !self.runtime_known || self.source.is_none() {
             return None;
         }
         let clock = self.effects.clock;
@@ -187,10 +200,17 @@ impl Sync {
 
     /// Keeps the new statuses, and records what their changes tell.
     fn note(&mut self, plan: &Plan) {
+        let mut told = Vec::new();
         for pod in &self.desired.pods {
             let Some(view) = plan.pods.get(&pod.uid) else { continue };
             let seen = self.observed.pods.entry(pod.uid.clone()).or_default();
-            if seen.status.as_ref() == Some(&view.status) {
+            let book = self.books.entry(pod.uid.clone()).or_default();
+            let reported = std::mem::replace(&mut book.reported, true);
+            let changed = seen.status.as_ref() != Some(&view.status);
+            if changed || !reported {
+                told.push(pod.uid.clone());
+            }
+            if !changed {
                 continue;
             }
             let subject = crate::events::Subject::of(&pod.pod, &pod.uid);
@@ -200,12 +220,19 @@ impl Sync {
             let phase =
                 |s: &Option<k8s_openapi::api::core::v1::PodStatus>| s.as_ref().and_then(|s| s.phase.clone());
             let ended = matches!(view.status.phase.as_deref(), Some("Succeeded" | "Failed"));
-            let book = self.books.entry(pod.uid.clone()).or_default();
             book.urgent |= ended && phase(&seen.status) != view.status.phase;
             book.dirty = true;
             self.write_at.get_or_insert_with(|| tokio::time::Instant::now() + STATUS_WRITE);
             seen.status = Some(view.status.clone());
         }
+        for uid in told {
+            self.report_pod(&uid);
+        }
+    }
+
+    /// A change of a pod is on disk soon.
+    fn write_soon(&mut self) {
+        self.write_at.get_or_insert_with(|| tokio::time::Instant::now() + STATUS_WRITE);
     }
 
     /// Begins an effect.
@@ -275,21 +302,14 @@ impl Sync {
         }
     }
 
-    /// Looks at everything, and asks the runtime how it is. One audit at a time.
+    /// Looks at everything. One audit at a time.
     fn audit(&mut self) {
         if self.auditing.swap(true, Ordering::Relaxed) {
             return;
         }
         let (observer, happenings, auditing) =
             (self.observer.clone(), self.happenings.clone(), self.auditing.clone());
-        let cri = self.effects.cri.clone();
         self.tasks.spawn(async move {
-            match crate::runtime::facts(&cri).await {
-                Ok((name, network_problem)) => {
-                    let _ = happenings.send(Happening::Runtime { name, network_problem });
-                }
-                Err(status) => tracing::debug!("the CRI server does not answer: {}", status.message()),
-            }
             let look = observer.look(None).await;
             auditing.store(false, Ordering::Relaxed);
             if let Ok(look) = look {

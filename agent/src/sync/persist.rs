@@ -1,6 +1,7 @@
 //! When checkpoints are written: what decides about effects before the next effect, statuses now and then.
 
 use agent_core::DesiredPod;
+use k8s_openapi::api::core::v1::PodStatus;
 
 use super::Sync;
 use crate::checkpoint::{Checkpoint, VERSION};
@@ -58,8 +59,18 @@ fn checkpoint(pod: &DesiredPod, seen: Option<&agent_core::ObservedPod>) -> Check
         uid: pod.uid.clone(),
         seen_at: pod.seen_at,
         end: pod.end.map(|end| (end.requested_at, end.grace_seconds)),
-        pod: decode::value(&pod.pod, seen.and_then(|s| s.status.clone())),
+        pod: decode::value(&pod.pod, recorded(pod, seen)),
         health: seen.map(|s| s.health.clone()).unwrap_or_default(),
         hooks: seen.map(|s| s.hooks.clone()).unwrap_or_default(),
     }
+}
+
+/// The status as we told it, and beside it the conditions that others have set: readiness gates stay open over a
+/// restart.
+fn recorded(pod: &DesiredPod, seen: Option<&agent_core::ObservedPod>) -> Option<PodStatus> {
+    let mut status = seen.and_then(|s| s.status.clone());
+    if let Some(others) = pod.pod.status.as_ref().and_then(|s| s.conditions.clone()) {
+        status.get_or_insert_default().conditions.get_or_insert_default().extend(others);
+    }
+    status
 }

@@ -14,6 +14,7 @@ use crate::checkpoint::Checkpoint;
 use crate::decode;
 use crate::events::Subject;
 use crate::observe::Found;
+use crate::source::api::foreign;
 use crate::source::{FILE, Update};
 
 impl Sync {
@@ -32,14 +33,15 @@ impl Sync {
                 .end
                 .map(|(requested_at, grace_seconds)| Termination { requested_at, grace_seconds });
             let seen = ObservedPod {
-                status: pod.status.clone(),
+                status: pod.status.clone().map(super::cluster::own),
                 health: checkpoint.health.clone(),
                 hooks: checkpoint.hooks.clone(),
                 volumes: Presence::Unknown,
                 cgroup: Presence::Unknown,
                 ..ObservedPod::default()
             };
-            let pod = Arc::new(Pod { status: None, ..pod });
+            let status = pod.status.as_ref().and_then(foreign);
+            let pod = Arc::new(Pod { status, ..pod });
             self.desired.pods.push(DesiredPod { uid: uid.clone(), pod, seen_at: checkpoint.seen_at, end });
             self.observed.pods.insert(uid.clone(), seen);
             self.books.insert(uid, Book { written: Some(checkpoint), ..Book::default() });
@@ -79,7 +81,9 @@ impl Sync {
         let now = self.effects.clock.now();
         let named: BTreeSet<String> = update.manifests.iter().map(|m| pod::full_name(&m.pod)).collect();
         let wanted: BTreeSet<&str> = update.manifests.iter().map(|m| m.uid.as_str()).collect();
-        for desired in self.desired.pods.iter_mut().filter(|p| p.end.is_none()) {
+        let cluster = self.cluster.is_some();
+        let ours = |p: &&mut DesiredPod| p.end.is_none() && !(cluster && pod::is_of_api(&p.pod));
+        for desired in self.desired.pods.iter_mut().filter(ours) {
             let file = pod::annotation(&desired.pod, FILE).map(PathBuf::from).unwrap_or_default();
             let doubtful =
                 update.broken.contains(&file) || file.parent().is_some_and(|dir| update.broken.contains(dir));

@@ -48,6 +48,16 @@ pub(crate) struct Parts<'a> {
     pub(crate) now: Timestamp,
 }
 
+/// Whether a condition of a pod is the node's to set.
+#[must_use]
+pub fn is_own(condition: &str) -> bool {
+    matches!(
+        condition,
+        "PodReadyToStartContainers" | "Initialized" | "Ready" | "ContainersReady" | "PodScheduled"
+            | "PodResizePending" | "PodResizeInProgress"
+    )
+}
+
 /// The status.
 pub(crate) fn of(parts: &Parts<'_>) -> PodStatus {
     let pod = &parts.desired.pod;

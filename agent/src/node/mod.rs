@@ -1,11 +1,27 @@
-//! Facts about this machine.
+//! This node: facts about its machine, and its place in the cluster.
+
+pub(crate) mod lease;
+pub(crate) mod machine;
+pub(crate) mod object;
+mod pressure;
+pub(crate) mod register;
+mod status;
 
 use std::fs;
 use std::net::{IpAddr, UdpSocket};
 
 use agent_core::Node;
+use tokio::sync::watch;
 
-use crate::config::Config;
+use self::lease::Lease;
+use self::machine::Machine;
+use self::pressure::Thresholds;
+use self::register::Registration;
+use self::status::Status;
+use crate::clock::Clock;
+use crate::config::{Api, Config};
+use crate::cri::Cri;
+use crate::runtime::Runtime;
 
 /// The node as it is now; the runtime's part is added when it answers.
 pub(crate) fn facts(config: &Config) -> Node {
@@ -17,6 +33,32 @@ pub(crate) fn facts(config: &Config) -> Node {
         cpu_millis: i64::try_from(cpus).unwrap_or(i64::MAX).saturating_mul(1000),
         memory_bytes: memory_bytes().unwrap_or(0),
         network_problem: None,
+    }
+}
+
+/// The registration of this node with the API server, as the agent `id`.
+pub(crate) fn registration(
+    (config, api, id): (&Config, &Api, String),
+    (cri, clock, node): (Cri, Clock, &Node),
+    runtime: watch::Receiver<Option<Runtime>>,
+    port: watch::Receiver<u16>,
+) -> Registration {
+    let facts = object::Facts {
+        name: config.node_name.clone(),
+        ips: node.ips.clone(),
+        cpu_millis: node.cpu_millis,
+        machine: Machine::read(&config.data_dir),
+        pods_max: config.pods_max,
+        reserved: config.reserved.clone(),
+        labels: api.labels.clone(),
+        taints: api.taints.clone(),
+    };
+    let thresholds = Thresholds::new(config.data_dir.clone());
+    let client = api.cache.client().clone();
+    Registration {
+        lease: Lease { client, node: config.node_name.clone(), id, clock },
+        status: Status { cache: api.cache.clone(), cri, clock, facts, thresholds, runtime, port },
+        register: api.register,
     }
 }
 

@@ -1,0 +1,126 @@
+//! Tells the API server how the node is: when that changes, and every few minutes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{Cache, Event, Patch, Query};
+use proto_cri as cri;
+use proto_kube::object;
+use proto_kube::view::View;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::object as node_object;
+use super::object::{Facts, Image, State};
+use super::pressure::Thresholds;
+use crate::clock::Clock;
+use crate::config::nodes;
+use crate::cri::{CALL, Cri, within};
+use crate::runtime::Runtime;
+
+/// How often the status is told although nothing has changed.
+const HEARTBEAT: Duration = Duration::from_secs(300);
+/// How often the machine is looked at.
+const LOOK: Duration = Duration::from_secs(10);
+/// How often the images are listed.
+const IMAGES: Duration = Duration::from_secs(60);
+/// The longest pause after a request that failed.
+const AGAIN_MAX: Duration = Duration::from_secs(5);
+
+/// Keeps the status of the Node.
+pub(crate) struct Status {
+    pub(crate) cache: Cache,
+    pub(crate) cri: Cri,
+    pub(crate) clock: Clock,
+    pub(crate) facts: Facts,
+    pub(crate) thresholds: Thresholds,
+    pub(crate) runtime: watch::Receiver<Option<Runtime>>,
+    pub(crate) port: watch::Receiver<u16>,
+}
+
+impl Status {
+    /// How the node is now, without its images.
+    pub(crate) fn now(&mut self) -> State {
+        State {
+            runtime: self.runtime.borrow_and_update().clone(),
+            port: *self.port.borrow_and_update(),
+            images: Vec::new(),
+            pressure: self.thresholds.pressure(),
+        }
+    }
+
+    /// Tells it for ever. `answer` is the Node as the API answered last.
+    pub(crate) async fn keep(mut self, mut answer: Value) {
+        let mut events = self.cache.subscribe(nodes());
+        let (mut told, mut failures) = (Instant::now(), 0);
+        let (mut listed, mut images): (Option<Instant>, Vec<Image>) = (None, Vec::new());
+        loop {
+            if listed.is_none_or(|at| at.elapsed() >= IMAGES) {
+                (listed, images) = (Some(Instant::now()), self.images().await.unwrap_or(images));
+            }
+            let state = State { images: images.clone(), ..self.now() };
+            let node = self.newest(&answer);
+            let now = self.clock.now();
+            let mut status = node_object::status(&self.facts, &state, &node["status"], now);
+            if told.elapsed() < HEARTBEAT {
+                node_object::keep_heartbeats(&mut status, &node["status"]);
+            }
+            let mut pause = LOOK;
+            if let Some(patch) = crate::report::between(&node["status"], &status, &[]) {
+                let body = json!({"status": patch});
+                let what = (nodes(), "", self.facts.name.as_str());
+                let change = (Patch::Strategic, &body);
+                match self.cache.client().patch(what, Some("status"), change, Query::default()).await {
+                    Ok(node) => {
+                        (answer, told, failures) = (node, Instant::now(), 0);
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "the node's status could not be told; trying again");
+                        failures += 1;
+                        pause = Duration::from_millis(100 << failures.min(6)).min(AGAIN_MAX);
+                    }
+                }
+            }
+            self.change(&mut events, pause).await;
+        }
+    }
+
+    /// The Node in its newest known state.
+    fn newest(&self, answer: &Value) -> Arc<Value> {
+        let version = |node: &Value| {
+            object::text(node, &["metadata", "resourceVersion"]).parse::<u64>().unwrap_or_default()
+        };
+        let cached = self.cache.get(nodes().group_resource(), "", &self.facts.name);
+        cached.filter(|node| version(node) >= version(answer)).unwrap_or_else(|| Arc::new(answer.clone()))
+    }
+
+    /// Waits until something changes that the status tells.
+    async fn change(&mut self, events: &mut mpsc::UnboundedReceiver<Event>, pause: Duration) {
+        let until = Instant::now() + pause;
+        loop {
+            tokio::select! {
+                Ok(()) = self.runtime.changed() => return,
+                Ok(()) = self.port.changed() => return,
+                Some(event) = events.recv() => {
+                    let ours = event.object().is_some_and(|node| object::name(node) == self.facts.name);
+                    if ours {
+                        return;
+                    }
+                }
+                () = tokio::time::sleep_until(until) => return,
+            }
+        }
+    }
+
+    /// The images of the node; `None` when the runtime does not tell.
+    async fn images(&self) -> Option<Vec<Image>> {
+        let mut images = self.cri.images.clone();
+        let list = within(CALL, images.list_images(cri::ListImagesRequest::default())).await.ok()?;
+        let image = |image: cri::Image| Image {
+            names: image.repo_digests.into_iter().chain(image.repo_tags).collect(),
+            bytes: i64::try_from(image.size).unwrap_or(i64::MAX),
+        };
+        Some(list.images.into_iter().map(image).collect())
+    }
+}

@@ -1,0 +1,130 @@
+//! What to change of a status in the API: a strategic merge patch with what differs, and nothing of what others have
+//! set. Pure.
+
+use serde_json::{Map, Value, json};
+
+/// The lists of a status that several may write, each its own elements, with what tells these apart.
+const SHARED: [(&str, &str); 1] = [("conditions", "type")];
+/// The lists of which the API merges elements unless told to replace them.
+const MERGED: [&str; 3] = ["addresses", "podIPs", "hostIPs"];
+
+/// The patch that makes `old` say what `new` says; `None` when it does already. Members that are only in `old` are
+/// removed when they are among `owned`.
+pub(crate) fn between(old: &Value, new: &Value, owned: &[&str]) -> Option<Value> {
+    let nothing = Map::new();
+    let (old, new) = (old.as_object().unwrap_or(&nothing), new.as_object().unwrap_or(&nothing));
+    let mut patch = Map::new();
+    for (key, value) in new {
+        let known = old.get(key).unwrap_or(&Value::Null);
+        if let Some(change) = change(key, known, value) {
+            patch.insert(key.clone(), change);
+        }
+    }
+    for key in owned {
+        let had = old.get(*key).is_some_and(|value| !empty(value));
+        if had && new.get(*key).is_none_or(Value::is_null) {
+            patch.insert((*key).to_owned(), Value::Null);
+        }
+    }
+    (!patch.is_empty()).then_some(Value::Object(patch))
+}
+
+fn change(key: &str, old: &Value, new: &Value) -> Option<Value> {
+    if old == new || (empty(old) && empty(new)) {
+        return None;
+    }
+    if let Some((_, name)) = SHARED.iter().find(|(list, _)| *list == key) {
+        let known = |element: &Value| {
+            let all = old.as_array().into_iter().flatten();
+            all.into_iter().any(|e| e[*name] == element[*name] && equal(e, element))
+        };
+        let changed: Vec<&Value> = new.as_array().into_iter().flatten().filter(|e| !known(e)).collect();
+        return (!changed.is_empty()).then(|| json!(changed));
+    }
+    match (old, new) {
+        (_, Value::Array(elements)) if MERGED.contains(&key) => {
+            let replace = json!({"$patch": "replace"});
+            Some(elements.iter().cloned().chain([replace]).collect())
+        }
+        (Value::Object(_), Value::Object(_)) => {
+            let known = |of: &Value| of.as_object().map(|o| o.keys().cloned().collect()).unwrap_or_default();
+            let (members, kept): (Vec<String>, Vec<String>) = (known(old), known(new));
+            // Elsewhere members come and go with ours alone; a node's resources are also set by others.
+            let ours = members.iter().filter(|m| !RESOURCES.contains(&key) || m.starts_with("hugepages-"));
+            let owned: Vec<&str> =
+                ours.map(String::as_str).filter(|m| !kept.iter().any(|k| k == m)).collect();
+            between(old, new, &owned)
+        }
+        _ => (!equal(old, new)).then(|| new.clone()),
+    }
+}
+
+/// The maps of which others have members.
+const RESOURCES: [&str; 2] = ["capacity", "allocatable"];
+
+/// What the API may leave out.
+fn empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(elements) => elements.is_empty(),
+        Value::Object(members) => members.values().all(empty),
+        Value::String(text) => text.is_empty(),
+        _ => false,
+    }
+}
+
+/// Equal but for what may be left out.
+fn equal(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Object(a), Value::Object(b)) => {
+            let null = Value::Null;
+            let keys = a.keys().chain(b.keys());
+            keys.into_iter().all(|k| equal(a.get(k).unwrap_or(&null), b.get(k).unwrap_or(&null)))
+        }
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b)),
+        _ => a == b || (empty(a) && empty(b)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_differs_is_sent() {
+        let ready = |status: &str| json!({"type": "Ready", "status": status});
+        let gate = json!({"type": "example.com/gate", "status": "True"});
+        for (old, new, patch) in [
+            (json!({}), json!({}), Value::Null),
+            (json!({"phase": "Running"}), json!({"phase": "Running"}), Value::Null),
+            (json!({"phase": "Pending"}), json!({"phase": "Running"}), json!({"phase": "Running"})),
+            (json!({"reason": "x", "other": 1}), json!({}), json!({"reason": null})),
+            (json!({}), json!({"reason": null, "list": []}), Value::Null),
+            (
+                json!({"conditions": [ready("False"), gate]}),
+                json!({"conditions": [ready("True")]}),
+                json!({"conditions": [ready("True")]}),
+            ),
+            (
+                json!({"conditions": [gate, ready("True")]}),
+                json!({"conditions": [ready("True")]}),
+                Value::Null,
+            ),
+            (
+                json!({"podIPs": [{"ip": "1"}]}),
+                json!({"podIPs": [{"ip": "2"}]}),
+                json!({"podIPs": [{"ip": "2"}, {"$patch": "replace"}]}),
+            ),
+            (json!({"s": [{"state": {}, "n": 1}]}), json!({"s": [{"n": 1}]}), Value::Null),
+            (json!({"s": [{"n": 1}]}), json!({"s": [{"n": 2}]}), json!({"s": [{"n": 2}]})),
+            (
+                json!({"capacity": {"cpu": "1", "example.com/gpu": "1", "hugepages-2Mi": "0"}}),
+                json!({"capacity": {"cpu": "2"}}),
+                json!({"capacity": {"cpu": "2", "hugepages-2Mi": null}}),
+            ),
+        ] {
+            let found = between(&old, &new, &["reason"]).unwrap_or_default();
+            assert_eq!(found, patch, "{old} -> {new}");
+        }
+    }
+}
