@@ -2,11 +2,14 @@
 //! them finds them in [`all`].
 #![forbid(unsafe_code)]
 
+mod clock;
 mod conditions;
+mod deployment;
 mod endpoint;
 #[cfg(test)]
 mod model;
 mod names;
+mod node;
 pub mod objects;
 mod owner;
 mod pods;
@@ -139,8 +142,12 @@ pub trait Controller: Send + Sync {
 /// All controllers, by name.
 #[must_use]
 pub fn all() -> Vec<Box<dyn Controller>> {
-    vec![
+    let mut all: Vec<Box<dyn Controller>> = vec![
+        Box::new(deployment::Deployments),
         Box::new(replicaset::ReplicaSets),
         Box::new(replicationcontroller::ReplicationControllers),
-    ]
+    ];
+    all.extend(endpoint::all());
+    all.extend(node::all());
+    all
 }

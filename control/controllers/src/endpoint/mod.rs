@@ -12,13 +12,14 @@ use std::sync::Arc;
 use proto_kube::{object, view::View};
 use serde_json::{Map, Value};
 
-pub(crate) use classic::Endpoints;
-pub(crate) use mirror::Mirror;
-pub(crate) use slices::EndpointSlices;
-
-use crate::Key;
 use crate::names::{self, Hash};
 use crate::resources::ENDPOINT_SLICES;
+use crate::{Controller, Key};
+
+/// Those who write them.
+pub(crate) fn all() -> Vec<Box<dyn Controller>> {
+    vec![Box::new(slices::EndpointSlices), Box::new(classic::Endpoints), Box::new(mirror::Mirror)]
+}
 
 /// When what the endpoints follow from has changed.
 const TRIGGER: &str = "endpoints.kubernetes.io/last-change-trigger-time";
