@@ -28,7 +28,7 @@ pub struct Config {
     pub node_name: String,
     /// This node's addresses, the primary one first; empty finds those of the default route's interface.
     pub node_ips: Vec<IpAddr>,
-    /// The cgroup above all pods.
+    /// The cgroup above all pods; empty: pods have none of their own.
     pub cgroup_root: String,
     /// The host's resolver configuration, for `dnsPolicy: Default`.
     pub resolv_conf: PathBuf,

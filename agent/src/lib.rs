@@ -123,8 +123,11 @@ pub enum AgentFailed {
 /// waited for.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), AgentFailed> {
     let cri = Cri::lazy(&config.cri_socket);
-    let hierarchies = linux::cgroup::Hierarchies::read().map_err(|source| AgentFailed::Cgroups { source })?;
-    serve(config, cri, Clock::System, Some(hierarchies), shutdown).await
+    let hierarchies = match config.cgroup_root.is_empty() {
+        true => None,
+        false => Some(linux::cgroup::Hierarchies::read().map_err(|source| AgentFailed::Cgroups { source })?),
+    };
+    serve(config, cri, Clock::System, hierarchies, shutdown).await
 }
 
 async fn serve(
@@ -160,20 +163,24 @@ async fn serve(
         clock,
         checkpoints,
         hierarchies,
+        port: watch::Sender::new(0),
     });
     let config = &effects.config;
     let observer = Observer::new(cri.clone(), &config.node_name);
     let facts = node::facts(config);
     let mut tasks = JoinSet::new();
     let (runtime, runtimes) = watch::channel(None);
-    let (_port, ports) = watch::channel(0);
     let mut taken = None;
     let mut cluster = None;
     if let Some(api) = &config.api {
         let id = node::machine::identity(&config.data_dir)
             .map_err(|source| AgentFailed::Identity { path: config.data_dir.clone(), source })?;
-        let registration =
-            node::registration((config, api, id), (cri.clone(), clock, &facts), runtimes, ports);
+        let registration = node::registration(
+            (config, api, id),
+            (cri.clone(), clock, &facts),
+            runtimes,
+            effects.port.subscribe(),
+        );
         let (reports, reported) = mpsc::unbounded_channel();
         cluster = Some(sync::Cluster::new(reports));
         tasks.spawn(report::Reporter::new(api.cache.clone()).run(reported));

@@ -88,6 +88,8 @@ pub(crate) struct Effects {
     /// `None` on a machine without cgroups: pods then go unlimited.
     pub(crate) hierarchies: Option<Hierarchies>,
     pub(crate) pulls: Semaphore,
+    /// The port on which the kubelet's API is served, for the Node to tell; 0: it is not.
+    pub(crate) port: tokio::sync::watch::Sender<u16>,
 }
 
 impl Effects {

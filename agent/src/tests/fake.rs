@@ -70,6 +70,17 @@ impl Fake {
             .unwrap()
     }
 
+    /// Answers on a socket, for ever.
+    #[allow(dead_code)]
+    pub(crate) async fn listen(self, socket: &std::path::Path) {
+        let listener = tokio::net::UnixListener::bind(socket).unwrap();
+        let incoming = tokio_stream::wrappers::UnixListenerStream::new(listener);
+        let router = tonic::transport::Server::builder()
+            .add_service(RuntimeServiceServer::new(self.clone()))
+            .add_service(ImageServiceServer::new(self));
+        router.serve_with_incoming(incoming).await.unwrap();
+    }
+
     fn call(&self, words: String) -> Result<MutexGuard<'_, Inside>, Status> {
         let mut inside = self.inside();
         let first = words.split(' ').next().unwrap_or_default().to_owned();

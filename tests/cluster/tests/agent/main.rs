@@ -1,0 +1,96 @@
+//! The agent on a real API server in this process, as the node that it is: with the node authorizer and every
+//! admission plug-in in its way. Containers are those of a fake CRI server.
+
+#[path = "../../../../agent/src/tests/fake.rs"]
+mod fake;
+mod node;
+
+/// What the fake needs of the agent.
+mod clock {
+    /// The system's time.
+    #[derive(Debug, Clone, Copy)]
+    pub(crate) struct Clock;
+
+    impl Clock {
+        pub(crate) fn now(self) -> jiff::Timestamp {
+            jiff::Timestamp::now()
+        }
+    }
+}
+
+/// What the fake needs of the agent.
+mod labels {
+    pub(crate) const POD_UID: &str = "io.kubernetes.pod.uid";
+}
+
+use std::time::Duration;
+
+use node::{Api, Node, condition, pod, ready};
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn a_node_registers_and_runs_a_pod() {
+    let api = Api::start().await;
+    let node = Node::start(&api, "n1").await;
+    let object = api.until("nodes", "", "n1", |n| condition(n, "Ready") == "True").await;
+    assert_eq!(object["metadata"]["labels"]["kubernetes.io/hostname"], "n1");
+    assert_eq!(object["status"]["capacity"]["pods"], "110");
+    let lease = api.until("leases", "kube-node-lease", "n1", |_| true).await;
+    assert_eq!(lease["spec"]["holderIdentity"], "n1");
+    assert_eq!(lease["metadata"]["ownerReferences"][0]["uid"], object["metadata"]["uid"]);
+    api.create("pods", "default", pod("web", "n1")).await;
+    let web = api.until("pods", "default", "web", ready).await;
+    assert_eq!(web["status"]["phase"], "Running");
+    assert_eq!(web["status"]["podIP"], "10.0.0.7");
+    assert_eq!(web["status"]["hostIP"], "192.0.2.1");
+    assert_eq!(condition(&web, "PodScheduled"), "True");
+    let version = |p: &Value| p["metadata"]["resourceVersion"].clone();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let later = api.until("pods", "default", "web", |_| true).await;
+    assert_eq!(version(&web), version(&later), "what has been told is not told again");
+    api.delete("pods", "default", "web").await;
+    api.gone("pods", "default", "web").await;
+    assert!(node.fake.inside().sandboxes.is_empty());
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn pods_are_found_as_they_are() {
+    let api = Api::start().await;
+    let mut node = Node::start(&api, "n1").await;
+    let mut lingering = pod("web", "n1");
+    lingering["spec"]["terminationGracePeriodSeconds"] = json!(3);
+    for pod in [lingering, pod("other", "n1"), pod("dead", "n1")] {
+        api.create("pods", "default", pod).await;
+    }
+    let before = api.until("pods", "default", "other", ready).await;
+    for name in ["web", "dead"] {
+        api.until("pods", "default", name, ready).await;
+    }
+    node.kill().await;
+    node.fake.inside().calls.clear();
+    // One goes while nobody looks, one is to end.
+    api.remove("pods", "default", "dead").await;
+    api.delete("pods", "default", "web").await;
+    node.restart(&api).await;
+    api.gone("pods", "default", "web").await;
+    let after = api.until("pods", "default", "other", ready).await;
+    assert_eq!(before["status"], after["status"]);
+    node.until(|inside| inside.sandboxes.len() == 1).await;
+    let calls = node.fake.inside().calls.clone();
+    assert!(calls.iter().all(|c| !c.starts_with("create") && !c.starts_with("sandbox")), "{calls:?}");
+    assert!(calls.contains(&"stop c 3".to_owned()) && calls.contains(&"stop c 30".to_owned()), "{calls:?}");
+    node.clear(&api).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_name_is_one_nodes() {
+    let api = Api::start().await;
+    let first = Node::start(&api, "n1").await;
+    api.until("leases", "kube-node-lease", "n1", |_| true).await;
+    let mut second = Node::new("n1");
+    let error = second.run(&api).await.unwrap_err().to_string();
+    assert!(error.contains("node n1 is alive elsewhere"), "{error}");
+    first.stop().await;
+}
