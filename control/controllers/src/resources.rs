@@ -48,6 +48,15 @@ pub(crate) fn served(of: GroupResource<'static>) -> &'static Resource {
     resource::preferred(of).expect("in the catalogue")
 }
 
+/// All that is kept and can be deleted, each once; but for events, of which there are very many and which end by
+/// themselves.
+pub(crate) fn kept() -> impl Iterator<Item = &'static Resource> {
+    let events = |r: &Resource| r.plural == "events";
+    let kept = resource::all().iter().filter(move |r| r.verbs().contains(&"delete") && !events(r));
+    // Of those that have several versions or names the first.
+    kept.filter(|r| resource::all().iter().find(|o| o.prefix() == r.prefix()) == Some(*r))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
