@@ -9,33 +9,51 @@ use serde_json::{Value, json};
 /// Plugins that `cleat-cni` is, by the names CNI knows them by.
 pub const PLUGINS: [&str; 5] = ["bridge", "host-local", "loopback", "portmap", "static"];
 
-/// A configuration list of bridge, host-local and portmap. Its host takes the first address of each subnet. The
-/// bridge is nobody else's: when the subnets change, its old address goes.
-///
-/// `data_dir` is where host-local keeps its leases.
+/// A network of one bridge, whose host takes the first address of each subnet. The bridge is nobody else's: when the
+/// subnets change, its old address goes.
+#[derive(Debug, Clone, Copy)]
+pub struct BridgeNetwork<'a> {
+    /// The network's name.
+    pub name: &'a str,
+    /// The bridge's.
+    pub bridge: &'a str,
+    /// Of each a pod gets an address.
+    pub subnets: &'a [IpNet],
+    /// Where `host-local` keeps the addresses it gave.
+    pub data_dir: &'a Path,
+    /// MTU of pods, in bytes; `None`: the kernel's choice.
+    pub mtu: Option<u32>,
+    /// Give what pods send outside the subnets the host's address.
+    pub masquerade: bool,
+}
+
+/// A network of one machine: see [`BridgeNetwork`].
 pub fn default_conflist(name: &str, bridge: &str, subnets: &[IpNet], data_dir: &Path) -> String {
-    let ranges: Vec<Value> = subnets.iter().map(|subnet| json!([{ "subnet": subnet }])).collect();
+    conflist(&BridgeNetwork { name, bridge, subnets, data_dir, mtu: None, masquerade: true })
+}
+
+/// A configuration list of bridge, host-local and portmap.
+pub fn conflist(network: &BridgeNetwork<'_>) -> String {
+    let ranges: Vec<Value> = network.subnets.iter().map(|subnet| json!([{ "subnet": subnet }])).collect();
     let default_route = |subnet: &IpNet| match subnet {
         IpNet::V4(_) => json!({ "dst": "0.0.0.0/0" }),
         IpNet::V6(_) => json!({ "dst": "::/0" }),
     };
-    let routes: Vec<Value> = subnets.iter().map(default_route).collect();
-    let list = json!({
-        "cniVersion": "1.1.0",
-        "name": name,
-        "plugins": [
-            {
-                "type": "bridge",
-                "bridge": bridge,
-                "isGateway": true,
-                "forceAddress": true,
-                "ipMasq": true,
-                "hairpinMode": true,
-                "ipam": { "type": "host-local", "dataDir": data_dir, "ranges": ranges, "routes": routes },
-            },
-            { "type": "portmap", "capabilities": { "portMappings": true } },
-        ],
+    let routes: Vec<Value> = network.subnets.iter().map(default_route).collect();
+    let mut bridge = json!({
+        "type": "bridge",
+        "bridge": network.bridge,
+        "isGateway": true,
+        "forceAddress": true,
+        "ipMasq": network.masquerade,
+        "hairpinMode": true,
+        "ipam": { "type": "host-local", "dataDir": network.data_dir, "ranges": ranges, "routes": routes },
     });
+    if let Some(mtu) = network.mtu {
+        bridge["mtu"] = mtu.into();
+    }
+    let portmap = json!({ "type": "portmap", "capabilities": { "portMappings": true } });
+    let list = json!({ "cniVersion": "1.1.0", "name": network.name, "plugins": [bridge, portmap] });
     format!("{list:#}\n")
 }
 

@@ -18,6 +18,6 @@ mod turn;
 
 pub use chain::{Attachment, Dirs, NetworkError, Networks};
 pub use conf::{ConfError, NetworkList};
-pub use install::{PLUGINS, default_conflist, install};
+pub use install::{BridgeNetwork, PLUGINS, conflist, default_conflist, install};
 pub use plugin::{PluginError, delegate};
 pub use proto_node::cni::{AddResult, Bandwidth, Capabilities, CapabilityDns, GcAttachment, PortMapping};

@@ -299,6 +299,10 @@ impl Socket {
         let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
         match rustix::net::recv(&self.raw, &mut [0u8; 0][..], flags) {
             Err(Errno::AGAIN) => Ok(None),
+            // told once, and by this call; what is waiting stays
+            Err(error @ Errno::NOBUFS) => {
+                Err(NetlinkError::Io { what: what.to_owned(), source: error.into() })
+            }
             _ => self.receive(what).map(Some),
         }
     }

@@ -1,6 +1,6 @@
 //! What changes in the kernel's tables, as it tells those who listen.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use netlink_packet_core::Parseable;
 use netlink_packet_route::route::{RouteAttribute, RouteMessage};
@@ -47,6 +47,12 @@ pub struct Monitor {
 impl AsFd for Monitor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+impl AsRawFd for Monitor {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
     }
 }
 
