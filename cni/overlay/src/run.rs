@@ -37,7 +37,9 @@ const MTU_UNKNOWN: u32 = 1400;
 /// When the kernel cannot be talked to at all. What it refuses later is logged and tried again.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     let nodes = nodes_resource();
-    let mut monitor = AsyncFd::register(Monitor::open()?).map_err(|error| Error::Listen(error.into()))?;
+    // the newer constructor is unsafe: it trusts the descriptor to stay the same, which the monitor's does
+    #[allow(deprecated)]
+    let mut monitor = AsyncFd::new(Monitor::open()?).map_err(Error::Listen)?;
     let mut events = config.cache.subscribe(nodes);
     let mut overlay = Overlay::new(config)?;
     let resources = [nodes];
