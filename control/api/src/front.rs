@@ -23,6 +23,7 @@ use crate::info::RequestInfo;
 use crate::metrics::InFlight;
 use crate::query::Query;
 use crate::random;
+use crate::relay;
 use crate::reply::{self, Body, Request, Response};
 use crate::rest;
 use crate::route;
@@ -64,7 +65,8 @@ pub fn local(server: &Arc<Server>, name: &str, groups: &[&str]) -> client::Local
 
 async fn respond(server: Arc<Server>, peer: Arc<Peer>, request: Request) -> Response {
     let began = Instant::now();
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    parts.extensions.insert(relay::Client(peer.address));
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let info = RequestInfo::new(parts.method.as_str(), parts.uri.path(), &query);
     let text = |name: HeaderName| {
@@ -282,7 +284,7 @@ fn head(response: Response) -> Response {
     let length = response.body().size_hint().exact();
     let mut response = response.map(|_| reply::full(Bytes::new()));
     if let Some(length) = length {
-        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+        response.headers_mut().entry(CONTENT_LENGTH).or_insert(HeaderValue::from(length));
     }
     response
 }

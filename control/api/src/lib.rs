@@ -19,6 +19,7 @@ pub mod openapi;
 pub mod process;
 pub mod query;
 pub mod random;
+pub mod relay;
 pub mod reply;
 pub mod rest;
 pub mod reviews;

@@ -250,6 +250,7 @@ async fn renew(server: Arc<Server>, address: Option<SocketAddr>, shutdown: Cance
 /// Tells everybody of new certificates and keys; whether that was possible.
 async fn tell(server: &Server, address: Option<SocketAddr>) -> bool {
     server.tokens.clear();
+    server.nodes.forget();
     let published = bootstrap::publish_authorities(server).await;
     if let Err(why) = &published {
         tracing::error!(why, "publishing the new authorities");

@@ -19,6 +19,7 @@ use crate::flow::Gate;
 use crate::info::RequestInfo;
 use crate::metrics::Metrics;
 use crate::query::Query;
+use crate::relay;
 use crate::rest;
 
 /// The store with the index that the verbs need.
@@ -84,6 +85,8 @@ pub struct Server {
     pub metrics: Metrics,
     /// Where requests are written down, if anywhere.
     pub audit: Option<audit::Log>,
+    /// What is kept between connections to nodes.
+    pub nodes: relay::Nodes,
     /// What the verbs keep between requests.
     pub rest: rest::State,
     /// What the server was started with.
@@ -128,6 +131,7 @@ impl Server {
             gate: Gate::new(config.seats, config.queue),
             metrics: Metrics::default(),
             audit,
+            nodes: relay::Nodes::default(),
             rest: rest::State::default(),
             config,
             ends: CancellationToken::new(),

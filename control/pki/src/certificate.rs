@@ -224,6 +224,12 @@ impl Certificate {
     }
 }
 
+/// The DER name of who signed a certificate.
+pub(crate) fn issuer(der: &[u8]) -> Result<Vec<u8>, Error> {
+    let (_, read) = X509Certificate::from_der(der).map_err(|e| Error::Certificate { why: e.to_string() })?;
+    Ok(read.issuer().as_raw().to_vec())
+}
+
 /// Whether the first certificate of a PEM text names `authority` as the key that signed it.
 pub(crate) fn is_issued_by(pem: &str, authority: &Key) -> bool {
     use x509_parser::extensions::ParsedExtension;

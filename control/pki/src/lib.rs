@@ -7,6 +7,7 @@
 pub mod certificate;
 pub mod csr;
 mod der;
+mod far;
 mod file;
 pub mod join;
 pub mod key;
@@ -20,13 +21,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rustls::ServerConfig;
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::Value;
 
 pub use certificate::{Certificate, Names};
 pub use csr::{Csr, Signer};
+pub use far::{Standing, client};
 pub use file::replace;
 pub use key::Key;
+pub use tls::{Clients, accepting};
 pub use token::{Bound, Claims, Reference, Refusal};
 
 use state::State;
@@ -108,6 +111,7 @@ struct Current {
     bundle: String,
     server: Arc<ServerConfig>,
     clients: tls::Clients,
+    servers: far::Servers,
 }
 
 impl Current {
@@ -115,8 +119,9 @@ impl Current {
         let bundle = state.bundle();
         let chain = key::certificates(&state.serving.certificate)?;
         let server = tls::server(chain, &state.serving.key)?;
-        let clients = tls::Clients::new(&key::certificates(&bundle)?)?;
-        Ok(Self { state, bundle, server, clients })
+        let authorities = key::certificates(&bundle)?;
+        let (clients, servers) = (tls::Clients::new(&authorities)?, far::Servers::new(&authorities)?);
+        Ok(Self { state, bundle, server, clients, servers })
     }
 }
 
@@ -186,6 +191,19 @@ impl Pki {
     /// When no authority of ours stands behind it, or its time is over or has not come.
     pub fn client(&self, chain: &[CertificateDer<'_>], now: Timestamp) -> Result<Certificate, Error> {
         self.current().clients.check(chain, now)
+    }
+
+    /// Tells who stands behind the certificate that a server has shown which was reached under `name`.
+    ///
+    /// # Errors
+    /// When it claims to be the cluster's and is not, is not for this server, or its time is over or has not come.
+    pub fn serving(
+        &self,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        now: Timestamp,
+    ) -> Result<Standing, Error> {
+        self.current().servers.check(chain, name, now)
     }
 
     /// Signs a request that `signer` has nothing against. Returns the certificate in PEM. `asked` is how long it is to

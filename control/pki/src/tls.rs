@@ -6,9 +6,11 @@ use jiff::Timestamp;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::server::{ResolvesServerCert, WantsServerCert, WebPkiClientVerifier};
+use rustls::{
+    ConfigBuilder, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
+};
 
 use crate::Error;
 use crate::certificate::Certificate;
@@ -67,23 +69,44 @@ fn provider() -> Arc<CryptoProvider> {
 
 /// The configuration of a server with a certificate; HTTP/2 and HTTP/1.1.
 pub(crate) fn server(chain: Vec<CertificateDer<'static>>, key: &Key) -> Result<Arc<ServerConfig>, Error> {
-    let provider = provider();
-    let mut config = ServerConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(Error::Tls)?
-        .with_client_cert_verifier(Arc::new(Any(provider)))
-        .with_single_cert(chain, key.der())
-        .map_err(Error::Tls)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let mut config = asking()?.with_single_cert(chain, key.der()).map_err(Error::Tls)?;
+    config.alpn_protocols = protocols();
     Ok(Arc::new(config))
+}
+
+/// The configuration of a server whose certificate may change between two connections. Clients may show a certificate,
+/// which nobody has checked yet: see [`Clients`].
+///
+/// # Errors
+/// When TLS offers no versions.
+pub fn accepting(certificates: Arc<dyn ResolvesServerCert>) -> Result<Arc<ServerConfig>, Error> {
+    let mut config = asking()?.with_cert_resolver(certificates);
+    config.alpn_protocols = protocols();
+    Ok(Arc::new(config))
+}
+
+fn asking() -> Result<ConfigBuilder<ServerConfig, WantsServerCert>, Error> {
+    let provider = provider();
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(Error::Tls)?;
+    Ok(builder.with_client_cert_verifier(Arc::new(Any(provider))))
+}
+
+fn protocols() -> Vec<Vec<u8>> {
+    vec![b"h2".to_vec(), b"http/1.1".to_vec()]
 }
 
 /// Checks client certificates against a set of authorities.
 #[derive(Debug)]
-pub(crate) struct Clients(Arc<dyn ClientCertVerifier>);
+pub struct Clients(Arc<dyn ClientCertVerifier>);
 
 impl Clients {
-    pub(crate) fn new(authorities: &[CertificateDer<'static>]) -> Result<Self, Error> {
+    /// Takes those that one of these stands behind.
+    ///
+    /// # Errors
+    /// When one of them is of no use.
+    pub fn new(authorities: &[CertificateDer<'static>]) -> Result<Self, Error> {
         let mut roots = RootCertStore::empty();
         for authority in authorities {
             roots.add(authority.clone()).map_err(Error::Tls)?;
@@ -94,7 +117,10 @@ impl Clients {
 
     /// Reads the certificate a client has shown (the first of `chain`), if an authority of ours stands behind it and
     /// its time is now.
-    pub(crate) fn check(&self, chain: &[CertificateDer<'_>], now: Timestamp) -> Result<Certificate, Error> {
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self, chain: &[CertificateDer<'_>], now: Timestamp) -> Result<Certificate, Error> {
         let bad = |why: String| Error::Certificate { why };
         let (first, others) = chain.split_first().ok_or_else(|| bad("there is none".into()))?;
         let seconds = u64::try_from(now.as_second()).unwrap_or(0);

@@ -7,9 +7,10 @@ use proto_kube::resource::{Resource, Storage};
 use proto_kube::status::{Result, Status};
 use serde_json::json;
 
+use crate::relay;
 use crate::reply::{self, Body, Request, Response};
 use crate::server::{Context, Server};
-use call::Call;
+pub(crate) use call::Call;
 
 mod body;
 mod call;
@@ -43,13 +44,19 @@ pub type Entry = store::Entry<Index>;
 
 /// Answers a request below a served group and version.
 pub async fn handle(server: &Arc<Server>, ctx: Context, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    let asked = relay::Asked {
+        method: parts.method.clone(),
+        uri: parts.uri.clone(),
+        upgrade: parts.extensions.remove(),
+        client: parts.extensions.get::<relay::Client>().map(|client| client.0),
+    };
     let Some(target) = &ctx.info.target else { return reply::no_such_page() };
     let call = match Call::new(server, &ctx, &parts.headers, target) {
         Ok(call) => call,
         Err(status) => return reply::status(&status),
     };
-    let mut response = match answer(&call, body).await {
+    let mut response = match answer(&call, asked, body).await {
         Ok(response) => response,
         Err(status) => refuse(&call, &status),
     };
@@ -71,7 +78,7 @@ fn refuse(call: &Call<'_>, status: &Status) -> Response {
     response
 }
 
-async fn answer(call: &Call<'_>, body: Body) -> Result<Response> {
+async fn answer(call: &Call<'_>, asked: relay::Asked, body: Body) -> Result<Response> {
     if !is_placed(call) {
         return Err(Status::no_route());
     }
@@ -80,8 +87,12 @@ async fn answer(call: &Call<'_>, body: Body) -> Result<Response> {
         "" => on_objects(call, verb, body).await,
         name => {
             let subresource = call.resource.subresource(name).ok_or_else(Status::no_route)?;
-            if !subresource.verbs.contains(&verb) {
+            // A proxy passes on methods for which there are no verbs.
+            if !subresource.verbs.contains(&verb) && name != "proxy" {
                 return Err(no_method());
+            }
+            if relay::is_ours(name) {
+                return relay::answer(call, asked, body).await;
             }
             on_subresource(call, name, verb, body).await
         }
@@ -137,7 +148,6 @@ async fn on_subresource(call: &Call<'_>, name: &str, verb: &str, body: Body) -> 
         ("binding", _) => pods::bind(call, body).await,
         ("eviction", _) => pods::evict(call, body).await,
         ("token", _) => pods::token(call, body).await,
-        ("attach" | "exec" | "log" | "portforward" | "proxy", _) => pods::stream(call),
         (_, "get") => verbs::get(call).await,
         (_, "update") => verbs::update(call, body).await,
         (_, "patch") => patching::patch(call, body).await,

@@ -11,12 +11,10 @@ use super::delete::{self, Deleted};
 use super::options::{Delete, Verb, Write};
 use super::write::{self, Admission};
 use super::{Objects, body};
-use crate::reply::{self, Body, Response};
+use crate::reply::{Body, Response};
 use crate::reviews;
 
 const PDB: GroupResource<'static> = GroupResource { group: "policy", resource: "poddisruptionbudgets" };
-
-const NODES: GroupResource<'static> = GroupResource { group: "", resource: "nodes" };
 
 /// The body of an action, after mutating admission.
 async fn action(call: &Call<'_>, body: Body, kind: &Gvk, subresource: &str) -> Result<(Write, Value)> {
@@ -68,33 +66,6 @@ pub(crate) async fn token(call: &Call<'_>, body: Body) -> Result<Response> {
     let (_, object) = action(call, body, &kind, "token").await?;
     let object = reviews::token(call.server, call.ctx, object).await?;
     call.answer(201, &object)
-}
-
-/// Answers what needs the agent of a node: the log of a pod that has no node yet is empty, all else is refused.
-///
-/// # Errors
-/// 404 without such an object, 400 without a node, else 503.
-pub(crate) fn stream(call: &Call<'_>) -> Result<Response> {
-    let name = call.path_name();
-    let missing = || Status::not_found(call.group_resource(), name);
-    let view = Objects(&call.server.store);
-    let object = view.get(call.group_resource(), call.namespace, name).ok_or_else(missing)?;
-    let (pod, subresource) = (call.resource.plural == "pods", call.subresource());
-    match object::text(&object, &["spec", "nodeName"]) {
-        "" if pod && subresource == "log" => {
-            let mut response = Response::new(reply::full(""));
-            *response.status_mut() = http::StatusCode::NO_CONTENT;
-            Ok(response)
-        }
-        "" if pod => Err(Status::bad_request(format!("pod {name} does not have a host assigned"))),
-        node if pod && view.get(NODES, "", node).is_none() => {
-            Err(Status::not_found(call.group_resource(), node))
-        }
-        _ => {
-            let resource = call.group_resource();
-            Err(Status::unavailable(format!("{resource}/{subresource}: no node's agent can be reached yet")))
-        }
-    }
 }
 
 /// Answers the binding of a pod to a node.
