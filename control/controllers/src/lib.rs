@@ -6,9 +6,11 @@ mod clock;
 mod conditions;
 mod deployment;
 mod endpoint;
+mod garbage;
 #[cfg(test)]
 mod model;
 mod names;
+mod namespaces;
 mod node;
 pub mod objects;
 mod owner;
@@ -148,6 +150,8 @@ pub fn all() -> Vec<Box<dyn Controller>> {
         Box::new(replicationcontroller::ReplicationControllers),
     ];
     all.extend(endpoint::all());
+    all.extend(garbage::all());
+    all.push(Box::new(namespaces::Namespaces));
     all.extend(node::all());
     all
 }

@@ -81,7 +81,12 @@ impl Cluster {
                 return again;
             }
         }
-        panic!("no end: {:?}", self.round());
+        let mut wants = Vec::new();
+        for which in 0..self.controllers.len() {
+            let keys = self.objects.list(self.controllers[which].1, "");
+            wants.extend(keys.iter().map(|o| self.ask(which, &crate::owner::key(o), None).mutations));
+        }
+        panic!("no end: {wants:#?}");
     }
 
     pub(crate) fn get(&self, of: GroupResource<'_>, name: &str) -> Arc<Value> {

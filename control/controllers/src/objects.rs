@@ -177,6 +177,7 @@ impl Objects {
         }
         let has_status = resource.subresource("status").is_some();
         match sub {
+            Some("status") => copy(old, &mut new, "spec"),
             Some(part) => {
                 let part = if part == "scale" { "spec" } else { part };
                 let value = new[part].take();

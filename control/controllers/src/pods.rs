@@ -79,6 +79,17 @@ pub(crate) fn names<'a>(
     fresh(&prefix(prefix_of), seed, taken)
 }
 
+/// A number, or so many per cent of `whole`, rounded up or down; nothing for what is neither.
+pub(crate) fn portion(value: &Value, whole: i64, up: bool) -> i64 {
+    let percent =
+        value.as_str().and_then(|text| text.strip_suffix('%')).and_then(|text| text.parse::<i64>().ok());
+    match percent {
+        Some(percent) if up => (whole * percent + 99) / 100,
+        Some(percent) => whole * percent / 100,
+        None => value.as_i64().unwrap_or(0),
+    }
+}
+
 /// How often a container of the pod was restarted at most: of the main ones, of the sidecars.
 fn restarts(pod: &Value) -> (i64, i64) {
     let most = |list: &str, counts: &dyn Fn(&Value) -> bool| {
