@@ -32,6 +32,10 @@ pub struct Config {
     pub cgroup_root: String,
     /// The host's resolver configuration, for `dnsPolicy: Default`.
     pub resolv_conf: PathBuf,
+    /// The servers of the cluster's DNS, for `dnsPolicy: ClusterFirst`.
+    pub cluster_dns: Vec<IpAddr>,
+    /// The cluster's domain.
+    pub cluster_domain: String,
     /// How many pods the node takes.
     pub pods_max: u32,
     /// What of the node is not for pods, by resource (`cpu`, `memory`, `ephemeral-storage`, `pid`), as quantities.
@@ -59,6 +63,8 @@ impl Config {
             node_ips: Vec::new(),
             cgroup_root: "/kubepods".to_owned(),
             resolv_conf: "/etc/resolv.conf".into(),
+            cluster_dns: Vec::new(),
+            cluster_domain: "cluster.local".to_owned(),
             pods_max: 110,
             reserved: BTreeMap::new(),
             pulls_max: 4,
@@ -119,7 +125,8 @@ impl std::fmt::Debug for Api {
     }
 }
 
-fn known(group: &'static str, version: &str, plural: &'static str) -> &'static Resource {
+/// A resource of the catalogue.
+pub(crate) fn known(group: &'static str, version: &str, plural: &'static str) -> &'static Resource {
     resource::find(group, version, plural).expect("a resource of the catalogue")
 }
 

@@ -8,6 +8,7 @@
 mod checkpoint;
 mod clock;
 mod config;
+mod credentials;
 mod cri;
 mod decode;
 mod dns;
@@ -18,6 +19,7 @@ mod log;
 mod logs;
 mod message;
 mod node;
+mod objects;
 mod observe;
 mod prober;
 mod reach;
@@ -28,6 +30,7 @@ mod server;
 mod source;
 mod sync;
 mod tls;
+mod tokens;
 mod translate;
 mod volume;
 
@@ -46,8 +49,10 @@ use crate::effect::Effects;
 use crate::events::Events;
 use crate::node::lease::Taken;
 use crate::node::register::Registration;
+use crate::objects::Objects;
 use crate::observe::Observer;
 use crate::source::files::Files;
+use crate::tokens::Tokens;
 
 /// The places in a pod's life where a crash test may have the agent killed, for `linux::crash::point`.
 pub const CRASH_POINTS: &[&str] = &[
@@ -157,6 +162,8 @@ async fn serve(
     let (view, viewer) = watch::channel(Arc::default());
     let effects = Arc::new(Effects {
         events: Events::new(clock, &config.node_name),
+        objects: Objects::new(config.api.as_ref().map(|api| &api.cache), sender.clone()),
+        tokens: Tokens::new(config.api.as_ref().map(|api| &api.cache), clock),
         pulls: Semaphore::new(config.pulls_max.max(1)),
         config,
         cri: cri.clone(),

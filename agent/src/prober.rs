@@ -71,7 +71,7 @@ impl Drop for Probers {
 async fn run(effects: Arc<Effects>, happenings: UnboundedSender<Happening>, wanted: Wanted) {
     let Wanted { uid, pod, ip, health, target } = wanted;
     let Some(spec) = pod::container(&pod, &target.name) else { return };
-    let Some(probe) = target.kind.of(spec) else { return };
+    let Some(probe) = target.kind.of(&spec) else { return };
     let before = match target.kind {
         Kind::Startup => health.startup,
         Kind::Liveness => health.liveness,
@@ -79,7 +79,7 @@ async fn run(effects: Arc<Effects>, happenings: UnboundedSender<Happening>, want
     };
     let timing = Timing::of(probe, target.started_at);
     let mut prober = Prober::new(probe, before.map(|v| v.ok));
-    let place = Place { cri: &effects.cri, id: &target.id, spec, ip };
+    let place = Place { cri: &effects.cri, id: &target.id, spec: &spec, ip };
     let period = Duration::try_from(timing.period).unwrap_or(Duration::from_secs(10));
     let limit = Duration::try_from(timing.timeout).unwrap_or(Duration::from_secs(1));
     let first = effects.clock.instant(timing.first_at);

@@ -34,6 +34,7 @@ pub(crate) struct SandboxParts {
     pub(crate) node_name: String,
     pub(crate) log_directory: String,
     pub(crate) cgroup_parent: String,
+    pub(crate) hostname: String,
     pub(crate) dns: cri::DnsConfig,
 }
 
@@ -51,7 +52,7 @@ pub(crate) fn sandbox(pod: &Pod, parts: &SandboxParts) -> cri::PodSandboxConfig 
             namespace: pod::namespace(pod).into(),
             attempt: parts.attempt,
         }),
-        hostname: if pod::host_network(pod) { String::new() } else { hostname(pod) },
+        hostname: if pod::host_network(pod) { String::new() } else { parts.hostname.clone() },
         log_directory: parts.log_directory.clone(),
         dns_config: Some(parts.dns.clone()),
         port_mappings: port_mappings(pod),
@@ -61,18 +62,11 @@ pub(crate) fn sandbox(pod: &Pod, parts: &SandboxParts) -> cri::PodSandboxConfig 
             cgroup_parent: parts.cgroup_parent.clone(),
             security_context: Some(sandbox_security(pod)),
             sysctls: sysctls(pod),
-            overhead: None,
+            overhead: Some(linux_resources(resources::overhead(pod), 0)),
             resources: Some(linux_resources(resources::pod_limits(pod), 0)),
         }),
         windows: None,
     }
-}
-
-/// The pod's host name: what it asks for, or the beginning of its own name.
-pub(crate) fn hostname(pod: &Pod) -> String {
-    let name = pod::spec(pod).hostname.as_deref().unwrap_or_else(|| pod::name(pod));
-    let name: String = name.chars().take(63).collect();
-    name.trim_end_matches(['-', '.']).to_owned()
 }
 
 fn pod_labels(pod: &Pod, parts: &SandboxParts) -> [(String, String); 4] {
@@ -113,10 +107,12 @@ fn sysctls(pod: &Pod) -> HashMap<String, String> {
     sysctls.map(|s| (s.name.replace('/', "."), s.value.clone())).collect()
 }
 
-fn namespaces(pod: &Pod) -> cri::NamespaceOption {
+/// Namespaces of the pod's containers; `target` is the container whose processes one of them sees.
+fn namespaces(pod: &Pod, target: &str) -> cri::NamespaceOption {
     let spec = pod::spec(pod);
     let mode = |host: Option<bool>, own| if host == Some(true) { cri::NamespaceMode::Node } else { own };
     let pid = match spec.share_process_namespace {
+        _ if !target.is_empty() => cri::NamespaceMode::Target,
         Some(true) => cri::NamespaceMode::Pod,
         _ => cri::NamespaceMode::Container,
     };
@@ -124,6 +120,7 @@ fn namespaces(pod: &Pod) -> cri::NamespaceOption {
         network: mode(spec.host_network, cri::NamespaceMode::Pod).into(),
         pid: mode(spec.host_pid, pid).into(),
         ipc: mode(spec.host_ipc, cri::NamespaceMode::Pod).into(),
+        target_id: target.to_owned(),
         ..Default::default()
     }
 }
@@ -132,7 +129,7 @@ fn sandbox_security(pod: &Pod) -> cri::LinuxSandboxSecurityContext {
     let security = pod::spec(pod).security_context.clone().unwrap_or_default();
     let privileged = |c: &Spec| c.security_context.as_ref().and_then(|s| s.privileged) == Some(true);
     cri::LinuxSandboxSecurityContext {
-        namespace_options: Some(namespaces(pod)),
+        namespace_options: Some(namespaces(pod, "")),
         run_as_user: security.run_as_user.map(|value| cri::Int64Value { value }),
         run_as_group: security.run_as_group.map(|value| cri::Int64Value { value }),
         supplemental_groups: groups(pod),
@@ -173,6 +170,8 @@ pub(crate) struct ContainerParts {
     pub(crate) image: String,
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) mounts: Vec<cri::Mount>,
+    /// The id of the container whose processes it sees; empty for its own alone.
+    pub(crate) target: String,
     pub(crate) node_memory_bytes: i64,
 }
 
@@ -211,12 +210,20 @@ pub(crate) fn container(pod: &Pod, spec: &Spec, parts: &ContainerParts) -> cri::
         stdin: spec.stdin == Some(true),
         stdin_once: spec.stdin_once == Some(true),
         tty: spec.tty == Some(true),
+        stop_signal: stop_signal(spec).into(),
         linux: Some(cri::LinuxContainerConfig {
             resources: Some(linux_resources(resources::container_limits(spec), oom_score_adj)),
-            security_context: Some(container_security(pod, spec)),
+            security_context: Some(container_security(pod, spec, &parts.target)),
         }),
         ..Default::default()
     }
+}
+
+/// The signal that ends the container, where it names one.
+fn stop_signal(spec: &Spec) -> cri::Signal {
+    let name = spec.lifecycle.as_ref().and_then(|l| l.stop_signal.as_deref());
+    let name = name.map(|n| format!("SIGNAL_{}", n.replace('+', "PLUS").replace('-', "MINUS")));
+    name.and_then(|name| cri::Signal::from_str_name(&name)).unwrap_or(cri::Signal::RuntimeDefault)
 }
 
 /// A container's log below its pod's log directory.
@@ -224,7 +231,7 @@ pub(crate) fn log_path(container: &str, attempt: u32) -> String {
     format!("{container}/{attempt}.log")
 }
 
-fn container_security(pod: &Pod, spec: &Spec) -> cri::LinuxContainerSecurityContext {
+fn container_security(pod: &Pod, spec: &Spec, target: &str) -> cri::LinuxContainerSecurityContext {
     let of_pod = pod::spec(pod).security_context.clone().unwrap_or_default();
     let own = spec.security_context.clone().unwrap_or_default();
     let privileged = own.privileged == Some(true);
@@ -237,7 +244,7 @@ fn container_security(pod: &Pod, spec: &Spec) -> cri::LinuxContainerSecurityCont
     cri::LinuxContainerSecurityContext {
         capabilities: own.capabilities.map(capabilities),
         privileged,
-        namespace_options: Some(namespaces(pod)),
+        namespace_options: Some(namespaces(pod, target)),
         run_as_user: user.map(|value| cri::Int64Value { value }),
         run_as_group: group.map(|value| cri::Int64Value { value }),
         readonly_rootfs: own.read_only_root_filesystem == Some(true),

@@ -20,6 +20,8 @@ pub enum Action {
     PrepareCgroup,
     /// Make the pod's volumes.
     PrepareVolumes,
+    /// Write anew what has changed of volumes that are there.
+    UpdateVolumes,
     /// Make and start a sandbox.
     CreateSandbox {
         /// How many sandboxes the pod had before.
@@ -133,7 +135,7 @@ impl Action {
     pub fn object(&self) -> Object {
         match self {
             Self::PrepareCgroup | Self::RemoveCgroup => Object::Cgroup,
-            Self::PrepareVolumes | Self::TeardownVolumes => Object::Volumes,
+            Self::PrepareVolumes | Self::UpdateVolumes | Self::TeardownVolumes => Object::Volumes,
             Self::CreateSandbox { .. } | Self::StopSandbox { .. } | Self::RemoveSandbox { .. } => {
                 Object::Sandbox
             }

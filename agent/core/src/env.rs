@@ -1,11 +1,14 @@
 //! The environment of a container, its command line, and what the downward API tells it.
 
+mod file;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Container as Spec, EnvVar, ObjectFieldSelector, Pod, ResourceFieldSelector,
+    Container as Spec, EnvFromSource, EnvVar, ObjectFieldSelector, Pod, ResourceFieldSelector,
 };
 
+use crate::data::{Kind, Missing, Objects};
 use crate::observed::Node;
 use crate::pod;
 use crate::quantity::{Amount, amount};
@@ -24,6 +27,17 @@ pub struct Facts<'a> {
     pub node: &'a Node,
 }
 
+/// Where variables come from beside the pod itself.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// Config maps and secrets that the container refers to.
+    pub objects: Objects,
+    /// What [`crate::service::variables`] tells; a container's own variables hide them.
+    pub services: Vec<(String, String)>,
+    /// Contents of files by volume and path, for `fileKeyRef`; or why one cannot be read.
+    pub files: BTreeMap<(String, String), Result<String, String>>,
+}
+
 /// Why an environment cannot be made: the container waits with `CreateContainerConfigError`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EnvProblem {
@@ -40,53 +54,113 @@ pub enum EnvProblem {
     /// A container that the pod does not have.
     #[error("container {0:?} of a resourceFieldRef is not in the pod")]
     Container(String),
-    /// A source that a node without an API server cannot read.
-    #[error(
-        "env {name:?} comes from {from}, which this node cannot read without an API server: use a literal value"
-    )]
-    Source {
-        /// The variable.
-        name: String,
-        /// `configMapKeyRef` and the like.
-        from: &'static str,
+    /// A config map or secret.
+    #[error(transparent)]
+    Missing(#[from] Missing),
+    /// A key that has to be there is not.
+    #[error("couldn't find key {key} in {kind} {object}")]
+    Key {
+        /// The key.
+        key: String,
+        /// `ConfigMap` or `Secret`.
+        kind: &'static str,
+        /// Namespace and name.
+        object: String,
     },
+    /// A file of variables.
+    #[error("{0}")]
+    File(String),
 }
 
-/// The variables of a container, in order, the last of a name counting.
+/// The variables of a container in the order in which they are set, the last of a name counting; at the end those that
+/// tell of services, which come from no manifest and give way to all others.
 ///
 /// # Errors
 /// The first source that cannot be read.
-pub fn variables(facts: &Facts<'_>, spec: &Spec) -> Result<Vec<(String, String)>, EnvProblem> {
+pub fn variables(
+    facts: &Facts<'_>,
+    sources: &Sources,
+    spec: &Spec,
+) -> Result<Vec<(String, String)>, EnvProblem> {
     let mut names = Vec::new();
     let mut values = BTreeMap::new();
-    if spec.env_from.iter().flatten().next().is_some() {
-        return Err(EnvProblem::Source { name: "*".into(), from: "envFrom" });
-    }
-    for var in spec.env.iter().flatten() {
-        let value = match &var.value {
-            Some(text) => expand(text, |name| values.get(name).cloned()),
-            None => value_from(facts, spec, var)?,
-        };
-        if values.insert(var.name.clone(), value).is_none() {
-            names.push(var.name.clone());
+    let mut set = |values: &mut BTreeMap<String, String>, name: String, value| {
+        if values.insert(name.clone(), value).is_none() {
+            names.push(name);
+        }
+    };
+    for from in spec.env_from.iter().flatten() {
+        for (name, value) in all_of(from, sources)? {
+            set(&mut values, name, value);
         }
     }
-    Ok(names.into_iter().map(|name| (name.clone(), values.remove(&name).unwrap_or_default())).collect())
+    let service = |name: &str| sources.services.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
+    for var in spec.env.iter().flatten() {
+        let value = match var.value.as_deref().filter(|text| !text.is_empty()) {
+            Some(text) => Some(expand(text, |name| values.get(name).cloned().or_else(|| service(name)))),
+            None => value_from(facts, sources, spec, var)?,
+        };
+        if let Some(value) = value {
+            set(&mut values, var.name.clone(), value);
+        }
+    }
+    let own = |name: &String| values.contains_key(name);
+    let services: Vec<_> = sources.services.iter().filter(|(name, _)| !own(name)).cloned().collect();
+    let named = names.into_iter().map(|name| (name.clone(), values.remove(&name).unwrap_or_default()));
+    Ok(named.chain(services).collect())
 }
 
-fn value_from(facts: &Facts<'_>, spec: &Spec, var: &EnvVar) -> Result<String, EnvProblem> {
-    let source = |from| EnvProblem::Source { name: var.name.clone(), from };
-    let Some(from) = &var.value_from else { return Ok(String::new()) };
+/// All entries of a config map or secret, as variables.
+fn all_of(from: &EnvFromSource, sources: &Sources) -> Result<Vec<(String, String)>, EnvProblem> {
+    let (kind, name, optional) = match (&from.config_map_ref, &from.secret_ref) {
+        (Some(map), _) => (Kind::ConfigMap, &map.name, map.optional),
+        (None, Some(secret)) => (Kind::Secret, &secret.name, secret.optional),
+        (None, None) => return Ok(Vec::new()),
+    };
+    let Some(data) = sources.objects.read(kind, name, optional == Some(true))? else { return Ok(Vec::new()) };
+    let prefix = from.prefix.as_deref().unwrap_or_default();
+    let variable = |(key, value): (&String, &Vec<u8>)| (format!("{prefix}{key}"), text(value));
+    Ok(data.data.iter().map(variable).collect())
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What a variable is filled from; `None` when that is optional and not there.
+fn value_from(
+    facts: &Facts<'_>,
+    sources: &Sources,
+    spec: &Spec,
+    var: &EnvVar,
+) -> Result<Option<String>, EnvProblem> {
+    let Some(from) = &var.value_from else { return Ok(Some(String::new())) };
+    let entry = |kind, name: &str, key: &str, optional: Option<bool>| {
+        let optional = optional == Some(true);
+        let Some(data) = sources.objects.read(kind, name, optional)? else { return Ok(None) };
+        match data.data.get(key) {
+            Some(value) => Ok(Some(text(value))),
+            None if optional => Ok(None),
+            None => Err(EnvProblem::Key {
+                key: key.to_owned(),
+                kind: if kind == Kind::Secret { "Secret" } else { "ConfigMap" },
+                object: format!("{}/{name}", pod::namespace(facts.pod)),
+            }),
+        }
+    };
     if let Some(selector) = &from.field_ref {
-        return field(facts, selector);
+        field(facts, selector).map(Some)
+    } else if let Some(selector) = &from.resource_field_ref {
+        resource(facts, spec, selector).map(Some)
+    } else if let Some(selector) = &from.config_map_key_ref {
+        entry(Kind::ConfigMap, &selector.name, &selector.key, selector.optional)
+    } else if let Some(selector) = &from.secret_key_ref {
+        entry(Kind::Secret, &selector.name, &selector.key, selector.optional)
+    } else if let Some(selector) = &from.file_key_ref {
+        file::value(sources, selector)
+    } else {
+        Ok(Some(String::new()))
     }
-    if let Some(selector) = &from.resource_field_ref {
-        return resource(facts, spec, selector);
-    }
-    if from.config_map_key_ref.is_some() {
-        return Err(source("configMapKeyRef"));
-    }
-    Err(source(if from.secret_key_ref.is_some() { "secretKeyRef" } else { "fileKeyRef" }))
 }
 
 /// A field of the pod, as text.
@@ -138,10 +212,12 @@ pub fn resource(
     own: &Spec,
     selector: &ResourceFieldSelector,
 ) -> Result<String, EnvProblem> {
+    let named;
     let spec = match selector.container_name.as_deref().filter(|name| !name.is_empty()) {
         None => own,
         Some(name) => {
-            pod::container(facts.pod, name).ok_or_else(|| EnvProblem::Container(name.to_owned()))?
+            named = pod::container(facts.pod, name).ok_or_else(|| EnvProblem::Container(name.to_owned()))?;
+            &*named
         }
     };
     let divisor = selector.divisor.as_ref().and_then(amount).unwrap_or_default();

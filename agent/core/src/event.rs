@@ -2,6 +2,8 @@
 
 use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus};
 
+use crate::status::containers;
+
 /// An event about a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
@@ -40,9 +42,9 @@ pub fn between(before: Option<&PodStatus>, after: &PodStatus) -> Vec<Event> {
         let reason = if reason == "Unschedulable" { "FailedScheduling" } else { &reason };
         events.push(Event::new(true, reason, &message.unwrap_or_default(), None));
     }
-    for status in statuses(after) {
+    for status in containers(after) {
         let waiting = |s: &ContainerStatus| s.state.as_ref().and_then(|s| s.waiting.clone());
-        let old = before.and_then(|b| statuses(b).find(|s| s.name == status.name)).and_then(waiting);
+        let old = before.and_then(|b| containers(b).find(|s| s.name == status.name)).and_then(waiting);
         let Some(now) = waiting(status) else { continue };
         let reason = now.reason.unwrap_or_default();
         let back_off = matches!(reason.as_str(), "CrashLoopBackOff" | "ImagePullBackOff");
@@ -53,8 +55,4 @@ pub fn between(before: Option<&PodStatus>, after: &PodStatus) -> Vec<Event> {
         }
     }
     events
-}
-
-fn statuses(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
-    status.init_container_statuses.iter().chain(&status.container_statuses).flatten()
 }

@@ -7,6 +7,7 @@
 mod action;
 pub mod admit;
 pub mod backoff;
+pub mod data;
 pub mod defaults;
 mod desired;
 pub mod env;
@@ -18,9 +19,11 @@ pub mod pod;
 pub mod probe;
 pub mod quantity;
 pub mod resources;
+pub mod service;
 pub mod status;
 pub mod time;
 pub mod validate;
+pub mod volume;
 
 pub use action::{Action, Object, PodAction, Wait};
 pub use desired::{Desired, DesiredPod, Termination};

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::PodStatus;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::action::Object;
@@ -46,6 +47,10 @@ pub struct ObservedPod {
     pub containers: Vec<Container>,
     /// Its volumes.
     pub volumes: Presence,
+    /// The pod as it was when its volumes were written last: some tell of it.
+    pub volumes_of: Option<Arc<Pod>>,
+    /// When the volumes have to be written anew: what they are made from has changed, or a token grows old.
+    pub volumes_due: Option<Timestamp>,
     /// Its cgroup.
     pub cgroup: Presence,
     /// What failed when last tried.

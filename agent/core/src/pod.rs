@@ -1,6 +1,8 @@
 //! What a pod's spec says, with the API's defaults.
 
-use k8s_openapi::api::core::v1::{Container, ContainerRestartRule, Pod, PodSpec, Probe};
+use std::borrow::Cow;
+
+use k8s_openapi::api::core::v1::{Container, ContainerRestartRule, EphemeralContainer, Pod, PodSpec, Probe};
 
 use crate::image::PullPolicy;
 
@@ -82,15 +84,57 @@ pub fn containers(pod: &Pod) -> &[Container] {
     &spec(pod).containers
 }
 
-/// All containers, init containers first.
+/// Init containers, then app containers: all but those that were added to look into the pod.
 pub fn all_containers(pod: &Pod) -> impl Iterator<Item = &Container> {
     init_containers(pod).iter().chain(containers(pod))
 }
 
+/// The containers that were added to look into the running pod, as containers that are never restarted.
+pub fn ephemeral_containers(pod: &Pod) -> impl Iterator<Item = Container> {
+    spec(pod).ephemeral_containers.iter().flatten().map(debugger)
+}
+
+/// All containers, ephemeral ones last.
+pub fn every_container(pod: &Pod) -> impl Iterator<Item = Cow<'_, Container>> {
+    all_containers(pod).map(Cow::Borrowed).chain(ephemeral_containers(pod).map(Cow::Owned))
+}
+
 /// The container of a name.
 #[must_use]
-pub fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
-    all_containers(pod).find(|c| c.name == name)
+pub fn container<'a>(pod: &'a Pod, name: &str) -> Option<Cow<'a, Container>> {
+    every_container(pod).find(|c| c.name == name)
+}
+
+/// The container whose processes an ephemeral container sees, if it names one.
+#[must_use]
+pub fn target<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
+    let own = spec(pod).ephemeral_containers.iter().flatten().find(|c| c.name == name)?;
+    own.target_container_name.as_deref().filter(|target| !target.is_empty())
+}
+
+/// An ephemeral container, which has neither probes nor hooks nor resources of its own.
+fn debugger(own: &EphemeralContainer) -> Container {
+    let own = own.clone();
+    Container {
+        name: own.name,
+        image: own.image,
+        command: own.command,
+        args: own.args,
+        working_dir: own.working_dir,
+        env: own.env,
+        env_from: own.env_from,
+        volume_mounts: own.volume_mounts,
+        volume_devices: own.volume_devices,
+        termination_message_path: own.termination_message_path,
+        termination_message_policy: own.termination_message_policy,
+        image_pull_policy: own.image_pull_policy,
+        security_context: own.security_context,
+        stdin: own.stdin,
+        stdin_once: own.stdin_once,
+        tty: own.tty,
+        restart_policy: Some("Never".into()),
+        ..Container::default()
+    }
 }
 
 /// An init container with `restartPolicy: Always`.
@@ -151,6 +195,28 @@ pub fn probe_grace_seconds(pod: &Pod, probe: Option<&Probe>) -> i64 {
 #[must_use]
 pub fn host_network(pod: &Pod) -> bool {
     spec(pod).host_network == Some(true)
+}
+
+/// The pod's service account.
+#[must_use]
+pub fn service_account(pod: &Pod) -> &str {
+    spec(pod).service_account_name.as_deref().filter(|name| !name.is_empty()).unwrap_or("default")
+}
+
+/// The user as whom all containers of the pod run, if it is one and the pod names it.
+#[must_use]
+pub fn common_user(pod: &Pod) -> Option<i64> {
+    let of_pod = spec(pod).security_context.as_ref().and_then(|s| s.run_as_user);
+    let mut users =
+        all_containers(pod).map(|c| c.security_context.as_ref().and_then(|s| s.run_as_user).or(of_pod));
+    let first = users.next()??;
+    users.all(|user| user == Some(first)).then_some(first)
+}
+
+/// The group that the pod's volumes belong to.
+#[must_use]
+pub fn fs_group(pod: &Pod) -> Option<i64> {
+    spec(pod).security_context.as_ref().and_then(|s| s.fs_group)
 }
 
 /// The image of a container.

@@ -191,6 +191,15 @@ pub fn pod_limits(pod: &Pod) -> Limits {
     kernel(pod_requests(pod), Amounts::each(own, sum, Option::or))
 }
 
+/// What the pod's sandbox takes beside its containers.
+#[must_use]
+pub fn overhead(pod: &Pod) -> Limits {
+    let requests = pod::spec(pod).overhead.clone();
+    let own = ResourceRequirements { requests, ..ResourceRequirements::default() };
+    let own = self::requests(Some(&own));
+    if own == Amounts::default() { Limits::default() } else { kernel(own, own) }
+}
+
 /// CPU shares of the cgroup above all pods of a class: as much as they request together. Guaranteed pods have none
 /// above them but the root.
 pub fn class_shares<'a>(class: Qos, pods: impl Iterator<Item = &'a Pod>) -> i64 {

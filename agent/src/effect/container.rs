@@ -1,25 +1,30 @@
 //! Containers.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
-use agent_core::env::{self, Facts};
-use agent_core::pod;
+use agent_core::env::{self, Facts, Sources};
+use agent_core::{data, pod, service};
 use k8s_openapi::api::core::v1::Container as Spec;
 use proto_cri as cri;
+use proto_kube::view::View;
 use tonic::Code;
 
 use super::sandbox::gone_is_done;
 use super::{EffectFailed, Effects, Order, chain};
+use crate::config::known;
 use crate::cri::{CALL, within};
 use crate::translate::{self, ContainerParts};
-use crate::volume::{self, ContainerMounts, PodDir};
+use crate::volume::{self, ContainerMounts};
 
-const CONFIG: &str = "CreateContainerConfigError";
+pub(crate) const CONFIG: &str = "CreateContainerConfigError";
+/// How long the list of services is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
 const CREATE: &str = "CreateContainerError";
 const RUN: &str = "RunContainerError";
 
 impl Effects {
-    fn spec<'a>(order: &'a Order, name: &str) -> Result<&'a Spec, EffectFailed> {
+    fn spec<'a>(order: &'a Order, name: &str) -> Result<Cow<'a, Spec>, EffectFailed> {
         let text = || format!("container {name} is not in the pod");
         pod::container(&order.pod, name).ok_or_else(|| EffectFailed::new(CONFIG, text()))
     }
@@ -54,25 +59,26 @@ impl Effects {
         let spec = Self::spec(order, name)?;
         let pod_ips = self.addresses(order);
         let facts = Facts { pod: &order.pod, uid: &order.uid, pod_ips: &pod_ips, node: &order.node };
-        let environment =
-            env::variables(&facts, spec).map_err(|problem| EffectFailed::new(CONFIG, problem.to_string()))?;
-        self.refuse_root(order, spec, image).await?;
-        let mounts =
-            mounts(self.dir(&order.uid), order, spec, attempt, pod_ips.clone(), environment.clone()).await?;
+        let sources = self.sources(order, &spec).await?;
+        let environment = env::variables(&facts, &sources, &spec)
+            .map_err(|problem| EffectFailed::new(CONFIG, problem.to_string()))?;
+        self.refuse_root(order, &spec, image).await?;
+        let mounts = self.mounts(order, &spec, attempt, pod_ips.clone(), environment.clone()).await?;
         let parts = ContainerParts {
-            sandbox: self.sandbox_parts(order, order.sandbox_attempt),
+            sandbox: self.sandbox_parts(order, order.sandbox_attempt)?,
             attempt,
             crashes,
             image: image.to_owned(),
             environment,
             mounts,
+            target: order.target.clone(),
             node_memory_bytes: order.node.memory_bytes,
         };
         let logs = self.log_dir(&order.pod, &order.uid).join(name);
         super::blocking(CREATE, move || std::fs::create_dir_all(&logs)).await?;
         let request = cri::CreateContainerRequest {
             pod_sandbox_id: sandbox.to_owned(),
-            config: Some(translate::container(&order.pod, spec, &parts)),
+            config: Some(translate::container(&order.pod, &spec, &parts)),
             sandbox_config: Some(translate::sandbox(&order.pod, &parts.sandbox)),
         };
         match within(CALL, self.cri.runtime.clone().create_container(request)).await {
@@ -84,8 +90,44 @@ impl Effects {
         }
     }
 
+    /// What the container's variables are filled from.
+    async fn sources(&self, order: &Order, spec: &Spec) -> Result<Sources, EffectFailed> {
+        let (pod, namespace) = (&order.pod, pod::namespace(&order.pod));
+        self.objects.hold(&order.uid, namespace, data::of_pod(pod));
+        let objects = self.objects.read(namespace, &data::of_container(spec)).await;
+        let services = self.services(order).await?;
+        let vars = spec.env.iter().flatten();
+        let wanted = vars.filter_map(|var| var.value_from.as_ref()?.file_key_ref.as_ref());
+        let wanted: Vec<_> = wanted.map(|f| (f.volume_name.clone(), f.path.clone())).collect();
+        let (dir, pod) = (self.dir(&order.uid), pod.clone());
+        let read = move || {
+            let file = |(volume, path): (String, String)| {
+                let content = volume::read(&dir, &pod, &volume, &path).map_err(|error| chain(&error));
+                ((volume, path), content)
+            };
+            wanted.into_iter().map(file).collect()
+        };
+        let files = tokio::task::spawn_blocking(read).await;
+        let files = files.map_err(|error| EffectFailed::new(CONFIG, error.to_string()))?;
+        Ok(Sources { objects, services, files })
+    }
+
+    /// The variables that tell of services.
+    async fn services(&self, order: &Order) -> Result<Vec<(String, String)>, EffectFailed> {
+        let Some(api) = &self.config.api else { return Ok(Vec::new()) };
+        let resource = known("", "v1", "services");
+        let synced = tokio::time::timeout(PATIENCE, api.cache.synced(&[resource])).await;
+        if synced.is_err() && pod::is_of_api(&order.pod) {
+            let text = "services have not yet been read at least once, cannot construct envvars";
+            return Err(EffectFailed::new(CONFIG, text));
+        }
+        let all = api.cache.list(resource.group_resource(), "");
+        let links = pod::spec(&order.pod).enable_service_links != Some(false);
+        Ok(service::variables(all.iter().map(|s| &**s), pod::namespace(&order.pod), links))
+    }
+
     /// The pod's addresses as the downward API tells them.
-    fn addresses(&self, order: &Order) -> Vec<String> {
+    pub(super) fn addresses(&self, order: &Order) -> Vec<String> {
         let ips = if pod::host_network(&order.pod) { &order.node.ips } else { &order.pod_ips };
         ips.iter().map(ToString::to_string).collect()
     }
@@ -186,30 +228,33 @@ impl Effects {
         tracing::debug!(pod.uid = %order.uid, container.id = %id, "removed container {name}");
         Ok(())
     }
-}
 
-async fn mounts(
-    dir: PodDir,
-    order: &Order,
-    spec: &Spec,
-    attempt: u32,
-    pod_ips: Vec<String>,
-    environment: Vec<(String, String)>,
-) -> Result<Vec<cri::Mount>, EffectFailed> {
-    let (pod, spec) = (order.pod.clone(), spec.clone());
-    let task = tokio::task::spawn_blocking(move || {
-        let of = ContainerMounts {
-            dir: &dir,
-            pod: &pod,
-            spec: &spec,
-            attempt,
-            pod_ips: &pod_ips,
-            environment: &environment,
-        };
-        volume::container_mounts(&of)
-    });
-    match task.await {
-        Ok(result) => result.map_err(|error| EffectFailed::new(CONFIG, chain(&error))),
-        Err(error) => Err(EffectFailed::new(CONFIG, error.to_string())),
+    /// What is mounted into the container.
+    async fn mounts(
+        &self,
+        order: &Order,
+        spec: &Spec,
+        attempt: u32,
+        pod_ips: Vec<String>,
+        environment: Vec<(String, String)>,
+    ) -> Result<Vec<cri::Mount>, EffectFailed> {
+        let (dir, domain) = (self.dir(&order.uid), self.config.cluster_domain.clone());
+        let (pod, spec) = (order.pod.clone(), spec.clone());
+        let task = tokio::task::spawn_blocking(move || {
+            let of = ContainerMounts {
+                dir: &dir,
+                pod: &pod,
+                spec: &spec,
+                attempt,
+                pod_ips: &pod_ips,
+                environment: &environment,
+                domain: &domain,
+            };
+            volume::container_mounts(&of)
+        });
+        match task.await {
+            Ok(result) => result.map_err(|error| EffectFailed::new(CONFIG, chain(&error))),
+            Err(error) => Err(EffectFailed::new(CONFIG, error.to_string())),
+        }
     }
 }

@@ -44,7 +44,7 @@ impl Effects {
         let Some(spec) = pod::container(&order.pod, name) else { return Ok(()) };
         let Some(handler) = spec.lifecycle.as_ref().and_then(which) else { return Ok(()) };
         let ips = if pod::host_network(&order.pod) { &order.node.ips } else { &order.pod_ips };
-        let place = Place { cri: &self.cri, id, spec, ip: ips.first().copied() };
+        let place = Place { cri: &self.cri, id, spec: &spec, ip: ips.first().copied() };
         let answer = match &handler {
             LifecycleHandler { exec: Some(action), .. } => reach::exec(&place, action, limit).await,
             LifecycleHandler { http_get: Some(action), .. } => reach::http_get(&place, action, limit).await,

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use agent_core::image::PullPolicy;
+use agent_core::{data, pod};
 use proto_cri as cri;
 use tonic::Status;
 
 use super::{EffectFailed, Effects, Order, Outcome};
+use crate::credentials;
 use crate::cri::{CALL, within};
 
 /// A pull has no deadline of its own: this only ends one whose server forgot it.
@@ -60,13 +62,49 @@ impl Effects {
         Ok(reply.image.map(|found| found.id).filter(|id| !id.is_empty()))
     }
 
+    /// Pulls with the pod's credentials that fit, one after the other, or with those of the node.
     async fn pull(&self, order: &Order, image: &str) -> Result<String, Status> {
-        let config = crate::translate::sandbox(&order.pod, &self.sandbox_parts(order, order.sandbox_attempt));
-        let request =
-            cri::PullImageRequest { image: Some(spec(image)), auth: None, sandbox_config: Some(config) };
-        let reply = within(PULL, self.cri.images.clone().pull_image(request)).await?;
-        linux::crash::point("agent.image.pulled");
-        Ok(reply.image_ref)
+        let parts = self.sandbox_parts(order, order.sandbox_attempt).ok();
+        let config = parts.map(|parts| crate::translate::sandbox(&order.pod, &parts));
+        let mut auths: Vec<Option<cri::AuthConfig>> =
+            self.credentials(order, image).await.into_iter().map(Some).collect();
+        if auths.is_empty() {
+            auths.push(None);
+        }
+        let mut last = Status::internal("no credentials");
+        for auth in auths {
+            let request =
+                cri::PullImageRequest { image: Some(spec(image)), auth, sandbox_config: config.clone() };
+            match within(PULL, self.cri.images.clone().pull_image(request)).await {
+                Ok(reply) => {
+                    linux::crash::point("agent.image.pulled");
+                    return Ok(reply.image_ref);
+                }
+                Err(status) => last = status,
+            }
+        }
+        Err(last)
+    }
+
+    /// The pod's own credentials for an image. One of its secrets that cannot be read is told of and left out.
+    async fn credentials(&self, order: &Order, image: &str) -> Vec<cri::AuthConfig> {
+        let wanted = data::pull_secrets(&order.pod);
+        if wanted.is_empty() {
+            return Vec::new();
+        }
+        let namespace = pod::namespace(&order.pod);
+        self.objects.hold(&order.uid, namespace, data::of_pod(&order.pod));
+        let secrets = self.objects.read(namespace, &wanted).await;
+        let missing = secrets.0.iter().filter(|(_, data)| data.is_err()).map(|(r, _)| r.name.as_str());
+        let missing: Vec<&str> = missing.collect();
+        if !missing.is_empty() {
+            let text = format!(
+                "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+                missing.join(", ")
+            );
+            self.event(order, true, "FailedToRetrieveImagePullSecret", &text, None);
+        }
+        credentials::fitting(secrets.0.values().flatten().map(|data| &**data), image)
     }
 }
 

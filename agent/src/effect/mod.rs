@@ -4,10 +4,10 @@ mod container;
 mod hook;
 mod image;
 mod sandbox;
+mod volume;
 
 use std::sync::Arc;
 
-use agent_core::env::Facts;
 use agent_core::event::Event;
 use agent_core::{Action, Node, pod};
 use k8s_openapi::api::core::v1::Pod;
@@ -19,7 +19,11 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::cri::Cri;
 use crate::events::{Events, Subject};
-use crate::volume::{self, PodDir};
+use crate::objects::Objects;
+use crate::tokens::Tokens;
+use crate::volume::PodDir;
+
+pub(crate) use container::CONFIG;
 
 /// An action with all that its effect needs to know.
 #[derive(Debug, Clone)]
@@ -30,6 +34,8 @@ pub(crate) struct Order {
     /// The addresses of the pod's newest sandbox, as text, and its attempt.
     pub(crate) pod_ips: Vec<std::net::IpAddr>,
     pub(crate) sandbox_attempt: u32,
+    /// The id of the container whose processes the one to be made sees; mostly empty.
+    pub(crate) target: String,
     /// CPU shares of the cgroup above the pod's, for its class.
     pub(crate) class_shares: i64,
     pub(crate) node: Node,
@@ -40,6 +46,11 @@ pub(crate) struct Order {
 pub(crate) enum Outcome {
     /// Nothing more.
     Done,
+    /// The volumes are as they should be.
+    Volumes {
+        /// When they are to be looked at again.
+        due: Option<jiff::Timestamp>,
+    },
     /// The image is on the node.
     Image {
         /// The runtime's reference to it.
@@ -88,6 +99,10 @@ pub(crate) struct Effects {
     /// `None` on a machine without cgroups: pods then go unlimited.
     pub(crate) hierarchies: Option<Hierarchies>,
     pub(crate) pulls: Semaphore,
+    /// What pods use of the cluster.
+    pub(crate) objects: Objects,
+    /// What pods identify themselves with.
+    pub(crate) tokens: Tokens,
     /// The port on which the kubelet's API is served, for the Node to tell; 0: it is not.
     pub(crate) port: tokio::sync::watch::Sender<u16>,
 }
@@ -98,7 +113,7 @@ impl Effects {
         use Action::*;
         match &order.action {
             PrepareCgroup => self.prepare_cgroup(order).await?,
-            PrepareVolumes => self.prepare_volumes(order).await?,
+            PrepareVolumes | UpdateVolumes => return self.write_volumes(order).await,
             CreateSandbox { attempt } => self.create_sandbox(order, *attempt).await?,
             StopSandbox { id } => self.stop_sandbox(id).await?,
             RemoveSandbox { id } => self.remove_sandbox(id).await?,
@@ -115,10 +130,7 @@ impl Effects {
             RemoveContainer { name, id } => self.remove_container(order, name, id).await?,
             PostStart { name, id } => self.post_start(order, name, id).await?,
             PreStop { name, id, deadline } => self.pre_stop(order, name, id, *deadline).await?,
-            TeardownVolumes => {
-                let dir = self.dir(&order.uid);
-                blocking("FailedUnmount", move || volume::teardown(&dir)).await?;
-            }
+            TeardownVolumes => self.remove_volumes(order).await?,
             RemoveCgroup => self.remove_cgroup(order).await?,
             Forget => self.forget(order).await?,
         }
@@ -192,21 +204,10 @@ impl Effects {
         }
     }
 
-    async fn prepare_volumes(&self, order: &Order) -> Result<(), EffectFailed> {
-        let (dir, order) = (self.dir(&order.uid), order.clone());
-        let task = move || {
-            let facts = Facts { pod: &order.pod, uid: &order.uid, pod_ips: &[], node: &order.node };
-            volume::prepare(&dir, &facts)?;
-            linux::crash::point("agent.volumes.made");
-            Ok::<_, volume::VolumeFailed>(())
-        };
-        blocking("FailedMount", task).await
-    }
-
     /// Removes the last traces: directory, logs, and at the very end the checkpoint.
     async fn forget(&self, order: &Order) -> Result<(), EffectFailed> {
-        let (dir, logs) = (self.dir(&order.uid), self.log_dir(&order.pod, &order.uid));
-        blocking("FailedCleanup", move || volume::teardown(&dir)).await?;
+        self.remove_volumes(order).await?;
+        let logs = self.log_dir(&order.pod, &order.uid);
         blocking("FailedCleanup", move || match std::fs::remove_dir_all(&logs) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             result => result,

@@ -1,5 +1,7 @@
 //! What happenings do to the state.
 
+use std::collections::BTreeSet;
+
 use agent_core::probe::Kind;
 use agent_core::{Action, Failure, HookState, Image, Object, ObservedPod, Presence};
 
@@ -33,6 +35,7 @@ impl Sync {
                 }
                 self.book(&uid).urgent = true;
             }
+            Happening::Objects(uids) => self.objects_changed(&uids),
             Happening::Done { uid, action, result, look } => self.done(&uid, &action, result, look),
         }
     }
@@ -137,8 +140,11 @@ impl Sync {
         let book = self.books.entry(uid.to_owned()).or_default();
         book.urgent |= hook_done(seen, action, &result, now);
         match &result {
-            Ok(_) => {
+            Ok(outcome) => {
                 seen.failures.remove(&object);
+                if let Outcome::Volumes { due: Some(due) } = outcome {
+                    seen.volumes_due = Some(seen.volumes_due.map_or(*due, |known| known.min(*due)));
+                }
                 match action {
                     Action::PrepareCgroup => seen.cgroup = Presence::Ready,
                     Action::RemoveCgroup => seen.cgroup = Presence::Absent,
@@ -155,6 +161,9 @@ impl Sync {
                 }
                 let seen = self.observed.pods.entry(uid.to_owned()).or_default();
                 seen_presence_unknown(seen, action);
+                if *action == Action::UpdateVolumes {
+                    seen.volumes_due = Some(now);
+                }
                 let count = seen.failures.get(&object).map_or(0, |f| f.count) + 1;
                 let failure =
                     Failure { reason: failed.reason.into(), message: failed.message.clone(), at: now, count };
@@ -167,12 +176,23 @@ impl Sync {
         }
     }
 
+    /// What pods use has changed: volumes are written anew, and what failed for want of it is tried again at once.
+    fn objects_changed(&mut self, uids: &BTreeSet<String>) {
+        let now = self.effects.clock.now();
+        for uid in uids {
+            let Some(seen) = self.observed.pods.get_mut(uid) else { continue };
+            seen.volumes_due = Some(now);
+            let config = |failure: &Failure| failure.reason == crate::effect::CONFIG;
+            seen.failures.retain(|object, failure| *object != Object::Volumes && !config(failure));
+        }
+    }
+
     /// The image of a container is not there although it was: it is looked for again.
     fn image_lost(&mut self, uid: &str, container: &str) {
         let pod = self.desired.pods.iter().find(|p| p.uid == uid).map(|p| p.pod.clone());
         let spec = pod.as_ref().and_then(|pod| agent_core::pod::container(pod, container));
-        if let Some(image) = spec.map(agent_core::pod::image) {
-            self.observed.images.remove(image);
+        if let Some(spec) = spec {
+            self.observed.images.remove(agent_core::pod::image(&spec));
         }
     }
 
@@ -184,7 +204,7 @@ impl Sync {
                 let pulled_at = if pulled { Some(now) } else { image.pulled_at };
                 *image = Image { reference: Some(reference), pulled_at, failure: None, in_flight: false };
             }
-            Ok(Outcome::Done) => image.in_flight = false,
+            Ok(_) => image.in_flight = false,
             Err(failed) => {
                 let count = image.failure.as_ref().map_or(0, |f| f.count) + 1;
                 let failure =

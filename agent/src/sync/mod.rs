@@ -24,7 +24,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use agent_core::probe::Kind;
-use agent_core::{Action, Desired, DesiredPod, Object, Observed, Plan, Verdict, plan, resources};
+use agent_core::{
+    Action, Desired, DesiredPod, Object, Observed, ObservedPod, Plan, Verdict, plan, resources,
+};
+use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -64,6 +67,8 @@ pub(crate) enum Happening {
     Listening(bool),
     /// A probe's verdict has changed.
     Probed { uid: String, id: String, kind: Kind, verdict: Verdict },
+    /// Config maps or secrets have changed that these pods use.
+    Objects(BTreeSet<String>),
     /// An effect has ended, and here is how its pod looks now.
     Done { uid: String, action: Action, result: Result<Outcome, EffectFailed>, look: Option<Look> },
 }
@@ -243,6 +248,10 @@ impl Sync {
             Object::Image(image) => self.observed.images.entry(image).or_default().in_flight = true,
             object => drop(seen.in_flight.insert(object)),
         }
+        if matches!(action, Action::PrepareVolumes | Action::UpdateVolumes) {
+            // What changes from now on may be seen by the effect, or not.
+            (seen.volumes_of, seen.volumes_due) = (Some(pod.pod.clone()), None);
+        }
         let newest = seen.newest_sandbox();
         let order = Order {
             uid: uid.to_owned(),
@@ -250,6 +259,7 @@ impl Sync {
             action: action.clone(),
             pod_ips: newest.map(|s| s.ips.clone()).unwrap_or_default(),
             sandbox_attempt: newest.map_or(0, |s| s.attempt),
+            target: target(&pod.pod, seen, action),
             class_shares: self.class_shares(pod),
             node: self.observed.node.clone(),
         };
@@ -319,12 +329,20 @@ impl Sync {
     }
 }
 
+/// The id of the running container whose processes the one to be made sees; empty when it names none.
+fn target(pod: &Pod, seen: &ObservedPod, action: &Action) -> String {
+    let Action::CreateContainer { name, .. } = action else { return String::new() };
+    let running = agent_core::pod::target(pod, name).and_then(|name| seen.latest(name));
+    running.filter(|c| c.alive()).map(|c| c.id.clone()).unwrap_or_default()
+}
+
 /// Whether an action changes what the runtime has.
 fn changes_cri(action: &Action) -> bool {
     !matches!(
         action,
         Action::PrepareCgroup
             | Action::PrepareVolumes
+            | Action::UpdateVolumes
             | Action::EnsureImage { .. }
             | Action::PostStart { .. }
             | Action::PreStop { .. }

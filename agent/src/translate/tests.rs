@@ -22,6 +22,7 @@ fn parts() -> SandboxParts {
         node_name: "n".into(),
         log_directory: "/logs/d_p_u".into(),
         cgroup_parent: "/kubepods/besteffort/podu".into(),
+        hostname: "host".into(),
         dns: cri::DnsConfig::default(),
     }
 }
@@ -43,6 +44,7 @@ fn of_container(container_spec: Value, pod_spec: Value) -> cri::ContainerConfig 
         image: "sha256:1".into(),
         environment: vec![("A".into(), "1".into())],
         mounts: Vec::new(),
+        target: String::new(),
         node_memory_bytes: 4 << 30,
     };
     container(&pod, &pod::containers(&pod)[0], &parts)
@@ -58,13 +60,12 @@ fn names_and_labels() {
     let config = of_sandbox(json!({}));
     let metadata = config.metadata.unwrap();
     assert_eq!((metadata.name.as_str(), metadata.uid.as_str(), metadata.attempt), ("p.x-n", "u", 2));
-    assert_eq!(config.hostname, "p.x-n");
+    assert_eq!(config.hostname, "host");
     assert_eq!(config.labels["app"], "web");
     assert_eq!(config.labels[labels::POD_UID], "u");
     assert_eq!(config.labels[labels::NODE], "n");
     assert_eq!(config.annotations[labels::POD_GRACE], "30");
     assert_eq!(config.linux.unwrap().cgroup_parent, "/kubepods/besteffort/podu");
-    assert_eq!(of_sandbox(json!({"hostname": "other"})).hostname, "other");
     assert_eq!(of_sandbox(json!({"hostNetwork": true})).hostname, "", "the host's");
 }
 

@@ -1,16 +1,17 @@
 //! A pod's volumes below its directory: made before its sandbox, unmounted and removed after it.
 //!
 //! ```text
-//! <pods>/<uid>/volumes/kubernetes.io~empty-dir/<volume>
+//! <pods>/<uid>/volumes/kubernetes.io~<kind>/<volume>
 //!             /volume-subpaths/<container>/<n>         bind mounts of subPaths
 //!             /containers/<container>/<attempt>        termination messages
 //!             /etc-hosts
 //! ```
 //! Everything here may be done again after a crash.
 
-mod downward;
+mod atomic;
 mod host_path;
 mod mounts;
+mod own;
 mod subpath;
 
 use std::fs;
@@ -18,9 +19,11 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-use agent_core::env::{EnvProblem, Facts};
+use agent_core::env::Facts;
 use agent_core::pod;
 use agent_core::quantity::{Amount, amount};
+use agent_core::volume::{PayloadProblem, Sources, payload};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod, Volume};
 use rustix::mount::{MountFlags, UnmountFlags};
 
@@ -42,16 +45,15 @@ pub(crate) enum VolumeFailed {
     HostPath { volume: String, path: PathBuf, expected: &'static str },
     /// A kind of volume that this node does not have.
     #[error(
-        "volume {0:?} is of a kind that this node does not support: use emptyDir, hostPath or downwardAPI"
+        "volume {0:?} is of a kind that this node does not support: it has configMap, secret, projected, downwardAPI, emptyDir, hostPath and image"
     )]
     Kind(String),
-    /// The downward API lacks what a volume asks for.
-    #[error("downwardAPI volume {volume:?}")]
-    Downward {
-        volume: String,
-        #[source]
-        source: EnvProblem,
-    },
+    /// An emptyDir on something else than disk or memory.
+    #[error("unknown storage medium {0:?}: this node has \"\" and \"Memory\"")]
+    Medium(String),
+    /// What the volume is made from.
+    #[error(transparent)]
+    Payload(#[from] PayloadProblem),
     /// A volume that a container mounts is not in the pod.
     #[error("volumeMount {0:?} names no volume of the pod")]
     Unknown(String),
@@ -90,65 +92,144 @@ impl PodDir {
         self.0.join("etc-hosts")
     }
 
-    /// Where a volume of the pod is on the host.
-    fn source(&self, volume: &Volume) -> Result<PathBuf, VolumeFailed> {
-        if volume.empty_dir.is_some() {
-            return Ok(self.volume("empty-dir", &volume.name));
+    /// Where a volume of the pod comes from.
+    fn source(&self, volume: &Volume) -> Result<Source, VolumeFailed> {
+        if let Some(host) = &volume.host_path {
+            return Ok(Source::Path(PathBuf::from(&host.path)));
         }
-        if volume.downward_api.is_some() {
-            return Ok(self.volume("downward-api", &volume.name));
-        }
-        match &volume.host_path {
-            Some(host) => Ok(PathBuf::from(&host.path)),
+        let kinds = [
+            ("empty-dir", volume.empty_dir.is_some()),
+            ("configmap", volume.config_map.is_some()),
+            ("secret", volume.secret.is_some()),
+            ("projected", volume.projected.is_some()),
+            ("downward-api", volume.downward_api.is_some()),
+        ];
+        match kinds.into_iter().find(|(_, is)| *is) {
+            Some((kind, _)) => Ok(Source::Path(self.volume(kind, &volume.name))),
+            None if volume.image.is_some() => Ok(Source::Image),
             None => Err(VolumeFailed::Kind(volume.name.clone())),
         }
     }
 }
 
-/// Makes all volumes of a pod. What is already there is kept.
-pub(crate) fn prepare(dir: &PodDir, facts: &Facts<'_>) -> Result<(), VolumeFailed> {
+/// Where a volume comes from.
+enum Source {
+    /// A file or directory of the host.
+    Path(PathBuf),
+    /// An image, which the runtime mounts.
+    Image,
+}
+
+/// What the volumes of a pod are made from.
+pub(crate) struct Made<'a> {
+    pub(crate) facts: Facts<'a>,
+    pub(crate) sources: Sources<'a>,
+    pub(crate) now: Timestamp,
+}
+
+/// What became of the volumes.
+#[derive(Debug, Default)]
+pub(crate) struct Prepared {
+    /// Volumes that cannot be had, by name.
+    pub(crate) failed: Vec<(String, VolumeFailed)>,
+    /// Volumes that were kept as they are, because nobody knows how they should be.
+    pub(crate) kept: Vec<String>,
+}
+
+/// Makes all volumes of a pod, and writes what has changed of those that are there.
+///
+/// # Errors
+/// The pod's directory cannot be made.
+pub(crate) fn prepare(dir: &PodDir, made: &Made<'_>) -> Result<Prepared, VolumeFailed> {
     fs::create_dir_all(&dir.0).map_err(failed("make directory", &dir.0))?;
     fs::set_permissions(&dir.0, fs::Permissions::from_mode(0o750)).map_err(failed("set mode of", &dir.0))?;
-    let group = pod::spec(facts.pod).security_context.as_ref().and_then(|s| s.fs_group);
-    for volume in pod::spec(facts.pod).volumes.iter().flatten() {
-        let path = dir.source(volume)?;
-        if let Some(source) = &volume.empty_dir {
-            empty_dir(&path, source, facts.pod, group)?;
-        } else if let Some(source) = &volume.downward_api {
-            downward::write(&path, &volume.name, source, facts)?;
-        } else if let Some(source) = &volume.host_path {
-            host_path::check(&volume.name, source)?;
+    let mut prepared = Prepared::default();
+    for volume in pod::spec(made.facts.pod).volumes.iter().flatten() {
+        match one(dir, made, volume) {
+            Ok(true) => {}
+            Ok(false) => prepared.kept.push(volume.name.clone()),
+            Err(error) => prepared.failed.push((volume.name.clone(), error)),
         }
     }
-    Ok(())
+    Ok(prepared)
+}
+
+/// Makes a volume; false when it is kept as it was before.
+fn one(dir: &PodDir, made: &Made<'_>, volume: &Volume) -> Result<bool, VolumeFailed> {
+    let pod = made.facts.pod;
+    let group = pod::fs_group(pod).and_then(|group| u32::try_from(group).ok());
+    let path = match dir.source(volume)? {
+        Source::Image => return Ok(true),
+        Source::Path(path) => path,
+    };
+    if let Some(source) = &volume.empty_dir {
+        empty_dir(&path, source, pod, group)?;
+    } else if let Some(source) = &volume.host_path {
+        host_path::check(&volume.name, source)?;
+    } else {
+        let payload = match payload(&made.facts, made.sources, volume) {
+            Ok(payload) => payload,
+            Err(problem) if problem.passing() && atomic::is_written(&path) => return Ok(false),
+            Err(problem) => return Err(VolumeFailed::Payload(problem)),
+        };
+        let secret = volume.config_map.is_none();
+        directory(&path, secret.then_some(None), group)?;
+        for below in mounts::nested(pod, &volume.name) {
+            let below = path.join(below);
+            fs::create_dir_all(&below).map_err(failed("make directory", &below))?;
+        }
+        atomic::write(&path, &payload, group, made.now)?;
+    }
+    Ok(true)
 }
 
 fn empty_dir(
     path: &Path,
     source: &EmptyDirVolumeSource,
     pod: &Pod,
-    group: Option<i64>,
+    group: Option<u32>,
 ) -> Result<(), VolumeFailed> {
+    let memory = match source.medium.as_deref().unwrap_or_default() {
+        "" => None,
+        "Memory" => {
+            let own = source.size_limit.as_ref().and_then(amount).map(Amount::units).filter(|n| *n > 0);
+            let of_pod = agent_core::resources::pod_limits(pod).memory_bytes;
+            Some([own, of_pod].into_iter().flatten().min())
+        }
+        medium => return Err(VolumeFailed::Medium(medium.to_owned())),
+    };
+    directory(path, memory, group)
+}
+
+/// Makes the directory of a volume, on disk or in `memory` of at most so many bytes. What is in it is kept.
+fn directory(path: &Path, memory: Option<Option<i64>>, group: Option<u32>) -> Result<(), VolumeFailed> {
     fs::create_dir_all(path).map_err(failed("make directory", path))?;
-    if source.medium.as_deref() == Some("Memory") && !is_mount_point(path)? {
-        let own = source.size_limit.as_ref().and_then(amount).map(Amount::units).filter(|n| *n > 0);
-        let of_pod = agent_core::resources::pod_limits(pod).memory_bytes;
-        let size = match (own, of_pod) {
-            (Some(own), Some(of_pod)) => Some(own.min(of_pod)),
-            (own, of_pod) => own.or(of_pod),
-        };
+    if let Some(size) = memory
+        && !is_mount_point(path)?
+    {
         let data = size.map_or_else(String::new, |bytes| format!("size={bytes}"));
         let data =
             std::ffi::CString::new(data).map_err(io::Error::from).map_err(failed("mount tmpfs on", path))?;
         rustix::mount::mount(c"tmpfs", path, c"tmpfs", MountFlags::empty(), Some(data.as_c_str()))
             .map_err(|e| failed("mount tmpfs on", path)(e.into()))?;
     }
-    let group = group.and_then(|g| u32::try_from(g).ok());
+    let mode = if group.is_some() { 0o2777 } else { 0o777 };
     if group.is_some() {
         chown(path, None, group).map_err(failed("set group of", path))?;
     }
-    let mode = if group.is_some() { 0o2777 } else { 0o777 };
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed("set mode of", path))
+}
+
+/// Reads a file of a volume as text; links that lead out of the volume are not followed.
+///
+/// # Errors
+/// There is no such volume or file.
+pub(crate) fn read(dir: &PodDir, pod: &Pod, volume: &str, path: &str) -> Result<String, VolumeFailed> {
+    let volumes = pod::spec(pod).volumes.iter().flatten();
+    let found = volumes.into_iter().find(|v| v.name == volume);
+    let source = found.map(|v| dir.source(v)).transpose()?;
+    let Some(Source::Path(root)) = source else { return Err(VolumeFailed::Unknown(volume.to_owned())) };
+    subpath::read(&root, Path::new(path)).map_err(failed("read", &root.join(path)))
 }
 
 /// A directory on another file system than its parent's.

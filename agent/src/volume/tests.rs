@@ -3,6 +3,8 @@
 use std::os::unix::fs::{MetadataExt, symlink};
 
 use agent_core::Node;
+use agent_core::data::{Data, Kind, Objects, Reference, Unread};
+use agent_core::volume::Tokens;
 use serde_json::{Value, json};
 
 use super::*;
@@ -11,6 +13,7 @@ struct Lab {
     dir: tempfile::TempDir,
     pod: Pod,
     node: Node,
+    objects: Objects,
 }
 
 impl Lab {
@@ -19,15 +22,21 @@ impl Lab {
             "spec": {"volumes": volumes, "hostAliases": [{"ip": "192.0.2.9", "hostnames": ["x", "y"]}],
                 "containers": [{"name": "c", "terminationMessagePath": "/dev/end", "volumeMounts": mounts}]}});
         let pod = crate::decode::pod(pod).unwrap();
-        Self { dir: tempfile::tempdir().unwrap(), pod, node: Node::default() }
+        let dir = tempfile::tempdir().unwrap();
+        Self { dir, pod, node: Node::default(), objects: Objects::default() }
     }
 
     fn pod_dir(&self) -> PodDir {
         PodDir(self.dir.path().join("u"))
     }
 
-    fn prepare(&self) -> Result<(), VolumeFailed> {
-        prepare(&self.pod_dir(), &Facts { pod: &self.pod, uid: "u", pod_ips: &[], node: &self.node })
+    fn prepare(&self) -> Result<(), String> {
+        let tokens = Tokens::new();
+        let facts = Facts { pod: &self.pod, uid: "u", pod_ips: &[], node: &self.node };
+        let sources = Sources { objects: &self.objects, tokens: &tokens };
+        let prepared = prepare(&self.pod_dir(), &Made { facts, sources, now: Timestamp::UNIX_EPOCH });
+        let failed = prepared.map_err(|e| e.to_string())?.failed;
+        failed.first().map_or(Ok(()), |(_, error)| Err(error.to_string()))
     }
 
     fn mounts(&self) -> Result<Vec<proto_cri::Mount>, VolumeFailed> {
@@ -40,6 +49,7 @@ impl Lab {
             attempt: 3,
             pod_ips: &ips,
             environment: &environment,
+            domain: "cluster.local",
         })
     }
 }
@@ -94,7 +104,7 @@ fn host_paths_are_what_their_type_says() {
     fs::write(&file, "").unwrap();
     let check = |path: &Path, kind: &str| {
         let source = json!([{"name": "v", "hostPath": {"path": path, "type": kind}}]);
-        Lab::new(source, json!([])).prepare().map_err(|e| e.to_string())
+        Lab::new(source, json!([])).prepare()
     };
     for (path, kind, good) in [
         (root.path(), "Directory", true),
@@ -120,17 +130,51 @@ fn host_paths_are_what_their_type_says() {
 }
 
 #[test]
-fn the_downward_api_is_files_behind_a_link() {
-    let items = json!([{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}, "mode": 256},
-        {"path": "sub/uid", "fieldRef": {"fieldPath": "metadata.uid"}}]);
-    let lab = Lab::new(json!([{"name": "v", "downwardAPI": {"items": items}}]), json!([]));
-    lab.prepare().unwrap();
-    lab.prepare().unwrap();
-    let path = lab.pod_dir().volume("downward-api", "v");
-    assert_eq!(fs::read_to_string(path.join("labels")).unwrap(), "a=\"b\"");
-    assert_eq!(fs::metadata(path.join("labels")).unwrap().mode() & 0o777, 0o400);
-    assert_eq!(fs::read_to_string(path.join("sub/uid")).unwrap(), "u");
-    assert!(fs::symlink_metadata(path.join("..data")).unwrap().is_symlink());
+fn files_of_objects_lie_in_memory_and_change_at_once() {
+    alone(|| {
+        let items = json!([{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}, "mode": 256},
+            {"path": "sub/uid", "fieldRef": {"fieldPath": "metadata.uid"}}]);
+        let volumes = json!([{"name": "d", "downwardAPI": {"items": items}},
+            {"name": "m", "configMap": {"name": "m"}}, {"name": "s", "secret": {"secretName": "s"}}]);
+        let mounts = json!([{"name": "m", "mountPath": "/m"}, {"name": "m", "mountPath": "/one", "subPath": "k"},
+            {"name": "s", "mountPath": "/m/secret/here"}]);
+        let mut lab = Lab::new(volumes, mounts);
+        lab.pod.spec.as_mut().unwrap().security_context =
+            serde_json::from_value(json!({"fsGroup": 7})).unwrap();
+        let hold = |lab: &mut Lab, text: &str| {
+            for (kind, name) in [(Kind::ConfigMap, "m"), (Kind::Secret, "s")] {
+                let data = [("k".to_owned(), text.as_bytes().to_vec())].into();
+                let data = std::sync::Arc::new(Data { data, ..Data::default() });
+                lab.objects.0.insert(Reference::new(kind, name), Ok(data));
+            }
+        };
+        hold(&mut lab, "old");
+        lab.prepare().unwrap();
+        let at = |kind: &str, name: &str| lab.pod_dir().volume(kind, name);
+        let [labels, map, secret] =
+            [at("downward-api", "d").join("labels"), at("configmap", "m"), at("secret", "s").join("k")];
+        assert_eq!(fs::read_to_string(&labels).unwrap(), "a=\"b\"");
+        assert_eq!(fs::read_to_string(&secret).unwrap(), "old");
+        let meta = fs::metadata(&labels).unwrap();
+        assert_eq!((meta.mode() & 0o777, meta.gid()), (0o440, 7), "the group may read");
+        assert!(is_mount_point(secret.parent().unwrap()).unwrap() && !is_mount_point(&map).unwrap());
+        assert!(map.join("secret/here").is_dir(), "something is mounted onto it");
+        let mounts = lab.mounts().unwrap();
+        assert!(mounts[..3].iter().all(|m| m.readonly));
+        assert_eq!(fs::read_to_string(&mounts[1].host_path).unwrap(), "old");
+        hold(&mut lab, "new");
+        lab.prepare().unwrap();
+        assert_eq!(fs::read_to_string(&secret).unwrap(), "new");
+        assert_eq!(fs::read_to_string(&mounts[1].host_path).unwrap(), "old", "a subPath stays as it was");
+        assert_eq!(fs::read_to_string(&lab.mounts().unwrap()[1].host_path).unwrap(), "new");
+        lab.objects.0.insert(Reference::new(Kind::Secret, "s"), Err(Unread::Unknown("away".into())));
+        lab.prepare().unwrap();
+        assert_eq!(fs::read_to_string(&secret).unwrap(), "new", "what is known last counts");
+        lab.objects.0.insert(Reference::new(Kind::Secret, "s"), Err(Unread::NotFound));
+        assert_eq!(lab.prepare().unwrap_err(), "secret \"s\" not found");
+        teardown(&lab.pod_dir()).unwrap();
+        assert!(!lab.pod_dir().0.exists());
+    });
 }
 
 #[test]
@@ -166,7 +210,8 @@ fn sub_paths_do_not_climb_out() {
             ("../x", false),
             ("link", false),
             ("link/passwd", false),
-            ("near/file", false),
+            ("near/file", true),
+            ("near/../../x", false),
             ("/etc", false),
         ] {
             let lab = Lab::new(volume.clone(), mount(sub));

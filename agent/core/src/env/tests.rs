@@ -1,7 +1,7 @@
 //! Expansion and the downward API.
 
 use super::*;
-use k8s_openapi::api::core::v1::{EnvVarSource, PodSpec, ResourceRequirements, SecretKeySelector};
+use k8s_openapi::api::core::v1::{EnvVarSource, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -39,7 +39,7 @@ fn check(vars: Vec<EnvVar>) -> Result<Vec<(String, String)>, EnvProblem> {
     let ips = ["10.1.0.2".to_owned(), "fd01::2".to_owned()];
     let facts = Facts { pod: &pod, uid: "u", pod_ips: &ips, node: &node };
     let spec = Spec { env: Some(vars), ..pod::containers(&pod)[0].clone() };
-    variables(&facts, &spec)
+    variables(&facts, &Sources::default(), &spec)
 }
 
 fn literal(name: &str, value: &str) -> EnvVar {
@@ -127,10 +127,69 @@ fn downward_resources() {
     assert!(matches!(check(vec![of_resource("limits.gpu", None)]), Err(EnvProblem::Resource(_))));
 }
 
+/// `NAME=value` of each variable of a container, or what is wrong.
+fn check_sources(spec: serde_json::Value) -> String {
+    use crate::data::{Data, Reference, Unread};
+    let map = |pairs: &[(&str, &str)]| {
+        let data = pairs.iter().map(|(k, v)| ((*k).to_owned(), v.as_bytes().to_vec())).collect();
+        Ok(std::sync::Arc::new(Data { data, ..Data::default() }))
+    };
+    let objects = Objects(BTreeMap::from([
+        (Reference::new(Kind::ConfigMap, "m"), map(&[("A", "1"), ("B", "2")])),
+        (Reference::new(Kind::Secret, "s"), map(&[("K", "hush")])),
+        (Reference::new(Kind::ConfigMap, "none"), Err(Unread::NotFound)),
+        (Reference::new(Kind::Secret, "slow"), Err(Unread::Unknown("no answer".into()))),
+    ]));
+    let services = vec![("A".to_owned(), "service".to_owned()), ("S_HOST".to_owned(), "ip".to_owned())];
+    let files = [(("v".to_owned(), "env".to_owned()), Ok("X='file'".to_owned()))].into();
+    let sources = Sources { objects, services, files };
+    let (pod, node) = (pod(), node());
+    let facts = Facts { pod: &pod, uid: "u", pod_ips: &[], node: &node };
+    let mut spec = spec;
+    spec["name"] = "c".into();
+    match variables(&facts, &sources, &serde_json::from_value(spec).unwrap()) {
+        Ok(all) => all.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(" "),
+        Err(problem) => problem.to_string(),
+    }
+}
+
 #[test]
-fn sources_that_need_an_api_server_are_refused() {
-    let selector = SecretKeySelector { key: "k".into(), name: "s".into(), optional: None };
-    let value_from = Some(EnvVarSource { secret_key_ref: Some(selector), ..EnvVarSource::default() });
-    let problem = check(vec![EnvVar { name: "S".into(), value: None, value_from }]).unwrap_err();
-    assert!(problem.to_string().contains("\"S\" comes from secretKeyRef"), "{problem}");
+fn sources() {
+    use serde_json::json;
+    let from = |source: serde_json::Value| json!({"env": [{"name": "V", "valueFrom": source}]});
+    let key = |name: &str, key: &str, optional: bool| json!({"name": name, "key": key, "optional": optional});
+    let services = "A=service S_HOST=ip";
+    for (spec, expected) in [
+        (json!({}), services.to_owned()),
+        (from(json!({"configMapKeyRef": key("m", "B", false)})), format!("V=2 {services}")),
+        (from(json!({"secretKeyRef": key("s", "K", false)})), format!("V=hush {services}")),
+        (from(json!({"configMapKeyRef": key("m", "Z", true)})), services.to_owned()),
+        (from(json!({"configMapKeyRef": key("none", "Z", true)})), services.to_owned()),
+        (
+            from(json!({"configMapKeyRef": key("m", "Z", false)})),
+            "couldn't find key Z in ConfigMap ns/m".to_owned(),
+        ),
+        (
+            from(json!({"configMapKeyRef": key("none", "Z", false)})),
+            "configmap \"none\" not found".to_owned(),
+        ),
+        (from(json!({"secretKeyRef": key("slow", "K", true)})), "no answer".to_owned()),
+        (
+            from(json!({"fileKeyRef": {"volumeName": "v", "path": "env", "key": "X"}})),
+            format!("V=file {services}"),
+        ),
+        (
+            from(json!({"fileKeyRef": {"volumeName": "w", "path": "env", "key": "X"}})),
+            "cannot find the volume \"w\" referenced by FileKeyRef".to_owned(),
+        ),
+        (
+            json!({"envFrom": [{"configMapRef": {"name": "m"}}, {"prefix": "p.", "secretRef": {"name": "s"}}],
+                "env": [{"name": "B", "value": "$(A)-$(p.K)-$(S_HOST)-$(no)"}]}),
+            "A=1 B=1-hush-ip-$(no) p.K=hush S_HOST=ip".to_owned(),
+        ),
+        (json!({"envFrom": [{"configMapRef": {"name": "none", "optional": true}}]}), services.to_owned()),
+        (json!({"envFrom": [{"configMapRef": {"name": "none"}}]}), "configmap \"none\" not found".to_owned()),
+    ] {
+        assert_eq!(check_sources(spec.clone()), expected, "{spec}");
+    }
 }

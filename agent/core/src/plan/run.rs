@@ -1,5 +1,7 @@
 //! A pod that is to run: prepare, sandbox, containers.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::Container as Spec;
 
 use super::Planner;
@@ -8,6 +10,7 @@ use crate::observed::{Container, HookState, Presence, Sandbox, State};
 use crate::pod;
 use crate::status::{Waiting, deadline};
 use crate::time::seconds_later;
+use crate::volume;
 
 impl<'a> Planner<'a> {
     pub(super) fn run(&mut self) {
@@ -22,7 +25,9 @@ impl<'a> Planner<'a> {
         if !self.prepare() {
             return;
         }
+        self.update_volumes();
         let Some(sandbox) = self.sandbox() else { return };
+        self.ephemeral(sandbox);
         if self.init(sandbox) {
             self.apps(sandbox);
         }
@@ -42,6 +47,31 @@ impl<'a> Planner<'a> {
             self.trouble = Some(Waiting::new(reason, &failure.message));
         }
         self.seen.cgroup == Presence::Ready && self.seen.volumes == Presence::Ready
+    }
+
+    /// Writes volumes anew when what they are made from has changed. Nothing waits for that.
+    fn update_volumes(&mut self) {
+        let told = self.seen.volumes_of.as_ref();
+        let changed = told.is_some_and(|told| {
+            !Arc::ptr_eq(told, &self.desired.pod) && volume::tells_apart(told, &self.desired.pod)
+        });
+        let due = self.seen.volumes_due.is_some_and(|at| at <= self.now);
+        if changed || due {
+            self.act(Action::UpdateVolumes);
+        } else {
+            self.wake_at = super::earlier(self.wake_at, self.seen.volumes_due);
+        }
+    }
+
+    /// Containers to look into the pod with: each is started once, whatever the others do.
+    fn ephemeral(&mut self, sandbox: &Sandbox) {
+        let pod = self.desired.pod.clone();
+        for spec in pod::ephemeral_containers(&pod) {
+            let made = self.current(&spec.name, &sandbox.id).is_some();
+            if made || !self.was_made(&spec.name) {
+                self.step(&spec, sandbox, true);
+            }
+        }
     }
 
     /// The sandbox to put containers in; makes one when there is none or the old one is dead.

@@ -1,7 +1,7 @@
 //! Getting one container to run: its image, its back-off, its creation and start.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Container as Spec;
+use k8s_openapi::api::core::v1::{Container as Spec, ContainerStatus};
 
 use super::Planner;
 use crate::action::Action;
@@ -9,7 +9,7 @@ use crate::backoff;
 use crate::image::{self, PullPolicy};
 use crate::observed::{Container, Failure, HookState, Sandbox};
 use crate::pod;
-use crate::status::Waiting;
+use crate::status::{self, Waiting};
 
 /// A running container has to end.
 pub(super) struct End {
@@ -26,8 +26,10 @@ impl Planner<'_> {
     /// sandbox and the init containers are busy.
     pub(super) fn pull_ahead(&mut self) {
         let pod = self.desired.pod.clone();
-        for spec in pod::all_containers(&pod).filter(|spec| self.seen.latest(&spec.name).is_none()) {
-            let _ = self.image(spec, self.desired.seen_at);
+        for spec in pod::every_container(&pod) {
+            if !self.was_made(&spec.name) {
+                let _ = self.image(&spec, self.desired.seen_at);
+            }
         }
     }
 
@@ -70,17 +72,23 @@ impl Planner<'_> {
         self.failed(spec, failure)
     }
 
+    /// Whether a container was ever made, even if its record was removed.
+    pub(super) fn was_made(&self, name: &str) -> bool {
+        self.seen.latest(name).is_some() || self.told(name).is_some()
+    }
+
+    /// What was told of a container that was made.
+    fn told(&self, name: &str) -> Option<&'_ ContainerStatus> {
+        let status = self.seen.status.as_ref()?;
+        status::containers(status).find(|s| s.name == name && s.container_id.is_some())
+    }
+
     /// The number of the next attempt. A container whose record was removed behind our back still counts.
     fn next_attempt(&self, name: &str) -> u32 {
         if let Some(last) = self.seen.latest(name) {
             return last.attempt + 1;
         }
-        let status = self.seen.status.as_ref();
-        let given = status.and_then(|s| {
-            let all = s.init_container_statuses.iter().chain(&s.container_statuses).flatten();
-            all.into_iter().find(|s| s.name == name && s.container_id.is_some())
-        });
-        given.map_or(0, |s| u32::try_from(s.restart_count).unwrap_or(0) + 1)
+        self.told(name).map_or(0, |s| u32::try_from(s.restart_count).unwrap_or(0) + 1)
     }
 
     /// Starts a container that was made.

@@ -16,7 +16,7 @@ impl Planner<'_> {
     /// Ends a container by `deadline`: its preStop hook, its turn, its stop.
     pub(super) fn kill(&mut self, container: &Container, deadline: Timestamp, why: &str, in_turn: bool) {
         let (name, id) = (container.name.clone(), container.id.clone());
-        let hooked = pod::container(&self.desired.pod, &name).is_some_and(pod::has_pre_stop);
+        let hooked = pod::container(&self.desired.pod, &name).is_some_and(|c| pod::has_pre_stop(&c));
         let hook = self.seen.hooks.get(&id).map_or(&HookState::NotRun, |h| &h.pre_stop);
         let pending =
             hooked && *hook == HookState::NotRun && matches!(container.state, State::Running { .. });

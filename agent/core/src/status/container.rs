@@ -91,8 +91,7 @@ fn gone(parts: &Parts<'_>, spec: &Spec, old: Option<&ContainerStatus>, ended: bo
 }
 
 fn old<'a>(parts: &Parts<'a>, name: &str) -> Option<&'a ContainerStatus> {
-    let status = parts.seen.status.as_ref()?;
-    status.init_container_statuses.iter().chain(&status.container_statuses).flatten().find(|s| s.name == name)
+    super::containers(parts.seen.status.as_ref()?).find(|s| s.name == name)
 }
 
 fn none() -> ContainerState {

@@ -7,7 +7,7 @@ mod phase;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container as Spec, HostIP, Pod, PodIP, PodStatus};
+use k8s_openapi::api::core::v1::{Container as Spec, ContainerStatus, HostIP, Pod, PodIP, PodStatus};
 
 use crate::desired::DesiredPod;
 use crate::observed::{Container, HookState, Node, ObservedPod, State};
@@ -48,13 +48,25 @@ pub(crate) struct Parts<'a> {
     pub(crate) now: Timestamp,
 }
 
+/// The statuses of all containers.
+pub fn containers(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
+    let lists =
+        [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses];
+    lists.into_iter().flatten().flatten()
+}
+
 /// Whether a condition of a pod is the node's to set.
 #[must_use]
 pub fn is_own(condition: &str) -> bool {
     matches!(
         condition,
-        "PodReadyToStartContainers" | "Initialized" | "Ready" | "ContainersReady" | "PodScheduled"
-            | "PodResizePending" | "PodResizeInProgress"
+        "PodReadyToStartContainers"
+            | "Initialized"
+            | "Ready"
+            | "ContainersReady"
+            | "PodScheduled"
+            | "PodResizePending"
+            | "PodResizeInProgress"
     )
 }
 
@@ -71,6 +83,7 @@ pub(crate) fn of(parts: &Parts<'_>) -> PodStatus {
     let mut status = PodStatus {
         init_container_statuses: statuses(pod::init_containers(pod)),
         container_statuses: statuses(pod::containers(pod)),
+        ephemeral_container_statuses: statuses(&pod::ephemeral_containers(pod).collect::<Vec<_>>()),
         qos_class: Some(resources::qos(pod).name().to_owned()),
         observed_generation: pod.metadata.generation,
         ..PodStatus::default()

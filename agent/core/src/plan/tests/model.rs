@@ -140,6 +140,10 @@ impl Model {
         }
         let seen = self.observed.pods.entry(uid.clone()).or_default();
         seen.failures.remove(&object);
+        if object == Object::Volumes {
+            let pod = self.desired.pods.iter().find(|p| p.uid == uid);
+            seen.volumes_of = pod.map(|p| p.pod.clone()).filter(|_| action != Action::TeardownVolumes);
+        }
         do_to(seen, action.clone(), id, now);
         if action == Action::Forget {
             self.observed.pods.remove(&uid);
@@ -192,6 +196,10 @@ fn do_to(seen: &mut ObservedPod, action: Action, new_id: String, now: Timestamp)
             seen.cgroup = Presence::Absent;
         }
         Action::PrepareVolumes => seen.volumes = Presence::Ready,
+        Action::UpdateVolumes => {
+            assert!(seen.volumes == Presence::Ready, "volumes are updated that are not there");
+            seen.volumes_due = None;
+        }
         Action::TeardownVolumes => {
             assert!(seen.containers.iter().all(|c| !c.alive()), "volumes outlive containers");
             seen.volumes = Presence::Absent;
@@ -271,6 +279,7 @@ pub(crate) fn word(action: &Action) -> String {
     match action {
         Action::PrepareCgroup => "cgroup".into(),
         Action::PrepareVolumes => "volumes".into(),
+        Action::UpdateVolumes => "update volumes".into(),
         Action::CreateSandbox { attempt } => format!("sandbox {attempt}"),
         Action::EnsureImage { image, .. } => format!("image {image}"),
         Action::CreateContainer { name, attempt, .. } => format!("create {name} {attempt}"),
