@@ -26,7 +26,7 @@ async fn serve(control: &Control, paths: &Paths) -> anyhow::Result<()> {
     let began = Instant::now();
     let _lock = daemon::lock(paths, "control")?;
     let shutdown = daemon::shutdown_on_signal()?;
-    let plane = ControlPlane::open(&control.plane, paths).await?;
+    let plane = ControlPlane::open(&control.plane, control.identity.as_deref(), paths).await?;
     welcome(&plane, control.plane.store.as_deref(), paths, began);
     let mut parts = Parts::new();
     plane.start(&mut parts);

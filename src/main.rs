@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod args;
+mod cluster;
 mod control;
 mod ctl;
 mod daemon;
@@ -19,6 +20,7 @@ mod progress;
 mod token;
 mod up;
 mod why;
+mod worker;
 
 use std::process::ExitCode;
 

@@ -4,40 +4,55 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use apiserver::{Bound, Config, Server, front};
 use client::{Cache, Client};
 use ipnet::IpNet;
 
 use crate::args;
+use crate::cluster::Cluster;
 use crate::parts::Parts;
 use crate::paths::Paths;
 
 /// What everybody in this process calls itself towards the API server.
 const AGENT: &str = concat!("cleat/", env!("CARGO_PKG_VERSION"));
-/// The pods' range of a cluster that was told nothing else.
-const POD_CIDR: &str = "10.244.0.0/16";
+/// How large a node's part of the pods' range is, as upstream's.
+const IPV4_NODE_PREFIX: u8 = 24;
+const IPV6_NODE_PREFIX: u8 = 64;
 
 /// A control plane that has its addresses and is not running yet.
 pub(crate) struct ControlPlane {
     bound: Bound,
     cache: Cache,
+    controllers: control::Config,
     /// Where the administrator's kubeconfig is.
     pub(crate) kubeconfig: PathBuf,
-    /// The ranges of service addresses.
-    pub(crate) service_cidrs: Vec<IpNet>,
+    cluster: Cluster,
 }
 
 impl ControlPlane {
     /// Opens the store and takes the addresses.
-    pub(crate) async fn open(plane: &args::Plane, paths: &Paths) -> anyhow::Result<Self> {
+    ///
+    /// `identity` tells this process from others that serve the same cluster.
+    pub(crate) async fn open(
+        plane: &args::Plane,
+        identity: Option<&str>,
+        paths: &Paths,
+    ) -> anyhow::Result<Self> {
         let config = config(plane, paths)?;
+        let shared = config.etcd.is_some();
         let kubeconfig = config.kubeconfig.clone().unwrap_or_default();
-        let service_cidrs = config.service_cidrs.clone();
+        let cluster = Cluster::new(plane.pod_cidr.clone(), config.service_cidrs.clone());
         allow_many_files();
         let bound = Bound::new(Server::open(config).await?).await?;
         let cache = Cache::new(local(bound.server(), "system:apiserver", &["system:masters"]));
-        Ok(Self { bound, cache, kubeconfig, service_cidrs })
+        let mut controllers = controllers(bound.server(), &cache, &cluster, identity)?;
+        controllers.leader_election = shared;
+        cluster
+            .publish(cache.client())
+            .await
+            .context("telling nodes of the cluster's ranges of addresses")?;
+        Ok(Self { bound, cache, controllers, kubeconfig, cluster })
     }
 
     /// The API server.
@@ -56,18 +71,52 @@ impl ControlPlane {
         self.cache.with_client(local(self.server(), user, groups))
     }
 
+    /// Its ranges and names.
+    pub(crate) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
     /// Adds its daemons to those of this process.
     pub(crate) fn start(self, parts: &mut Parts) {
-        let Self { bound, .. } = self;
+        let Self { bound, controllers, .. } = self;
         parts.add("API server", |stop| async move {
             bound.run(stop).await;
             anyhow::Ok(())
         });
+        parts.add("controllers", |stop| control::run(controllers, stop));
     }
 }
 
 fn local(server: &Arc<Server>, user: &str, groups: &[&str]) -> Client {
     Client::local(front::local(server, user, groups), AGENT)
+}
+
+/// What the controllers and the scheduler are told.
+fn controllers(
+    server: &Arc<Server>,
+    cache: &Cache,
+    cluster: &Cluster,
+    identity: Option<&str>,
+) -> anyhow::Result<control::Config> {
+    let of = server.clone();
+    let client_of = move |component: &'static str| match component {
+        "kube-controller-manager" | "kube-scheduler" => local(&of, &format!("system:{component}"), &[]),
+        controller => {
+            let groups = ["system:serviceaccounts", "system:serviceaccounts:kube-system"];
+            local(&of, &format!("system:serviceaccount:kube-system:{controller}"), &groups)
+        }
+    };
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let identity = identity.map_or_else(|| format!("{host}_{}", std::process::id()), str::to_owned);
+    let mut config = control::Config::new(cache.clone(), Arc::new(client_of), identity);
+    let part = |range: &IpNet| if range.addr().is_ipv4() { IPV4_NODE_PREFIX } else { IPV6_NODE_PREFIX };
+    if let Some(small) = cluster.pods.iter().find(|range| range.prefix_len() > part(range)) {
+        bail!("--pod-cidr {small}: too small to give a node a /{} of it", part(small));
+    }
+    config.facts.pod_cidrs = cluster.pods.iter().map(|range| (range.to_string(), part(range))).collect();
+    config.facts.root_ca = server.pki.bundle();
+    config.signer = Some(server.pki.clone());
+    Ok(config)
 }
 
 fn config(plane: &args::Plane, paths: &Paths) -> anyhow::Result<Config> {

@@ -1,6 +1,8 @@
-//! `cleat up`: the CRI server and the agent in one process, and a screen that says what runs.
+//! `cleat up`: a cluster on this machine, control plane and node in one process; or a node alone. And a screen that says
+//! what runs.
 
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
@@ -9,8 +11,11 @@ use crate::args::Up;
 use crate::daemon::{self, agent_config, cri_config};
 use crate::network;
 use crate::output::{BOLD, paint};
+use crate::parts::Parts;
 use crate::paths::Paths;
+use crate::plane::ControlPlane;
 use crate::progress;
+use crate::worker::{Caches, Orders, Worker};
 
 pub(crate) async fn run(up: Up) -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() {
@@ -18,24 +23,93 @@ pub(crate) async fn run(up: Up) -> anyhow::Result<()> {
     }
     let paths = Paths::resolve(&up.dirs)?;
     let _lock = daemon::lock(&paths, "cleat")?;
-    let agent = agent_config(&paths, &up.node, up.manifests.as_deref())?;
-    let mut cri = cri_config(&paths, &up.runtime)?;
-    if up.runtime.cni_conf_dir.is_none() {
-        cri.cni_conf_dir = network::configure(&paths, &up.network, &up.plane.pod_cidr)?;
+    if up.standalone {
+        alone(&up, &paths).await?
+    } else {
+        cluster(&up, &paths).await?
     }
-    let shutdown = daemon::shutdown_on_signal()?;
-    let node_name = agent.node_name.clone();
-    let server = cri::Server::open(cri).await.context("starting the CRI server")?;
-    let screen = tokio::spawn(screen(paths.clone(), up.manifests.is_some(), server.images().clone()));
-    welcome(&paths, &node_name, up.manifests.as_deref());
-    let served = serve(server, agent, shutdown).await;
-    screen.abort();
-    served?;
     eprintln!(
         "cleat stopped; its pods go on. `cleat up` takes them up again, `cleat down{}` ends them.",
         paths.flags()
     );
     Ok(())
+}
+
+/// Control plane and node.
+async fn cluster(up: &Up, paths: &Paths) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let shutdown = daemon::shutdown_on_signal()?;
+    let plane = ControlPlane::open(&up.plane, None, paths).await?;
+    let name = agent_config(paths, &up.node, None)?.node_name;
+    let caches = Caches {
+        agent: plane.cache(&format!("system:node:{name}"), &["system:nodes"]),
+        proxy: plane.cache("system:kube-proxy", &[]),
+    };
+    let orders = Orders {
+        node: &up.node,
+        network: &up.network,
+        runtime: &up.runtime,
+        manifests: up.manifests.as_deref(),
+    };
+    let worker = Worker::open(&orders, paths, plane.cluster(), caches).await?;
+    let screen = tokio::spawn(progress::pulls(worker.images()));
+    introduce(&plane, &worker, paths, began);
+    let mut parts = Parts::new();
+    plane.start(&mut parts);
+    worker.start(&mut parts);
+    let ran = parts.run(shutdown).await;
+    screen.abort();
+    ran
+}
+
+fn introduce(plane: &ControlPlane, worker: &Worker, paths: &Paths, began: Instant) {
+    let (major, minor) = apiserver::route::VERSION;
+    let title = format!("cleat {}, Kubernetes {major}.{minor}", env!("CARGO_PKG_VERSION"));
+    println!("{}", paint(&title, BOLD));
+    println!("  API        {}", plane.addresses());
+    println!("  node       {}", worker.name());
+    println!("  state      {}", paths.data.display());
+    println!("  ready      in {} ms", began.elapsed().as_millis());
+    println!("Next, in another terminal:");
+    println!("  export KUBECONFIG={}", plane.kubeconfig.display());
+    hints(
+        paths,
+        &[
+            ("ctl get nodes,pods -A -o wide", "what there is; kubectl does as well"),
+            ("ctl apply -f FILE", "what there should be"),
+            ("why pod/NAME", "why something is not as it should be"),
+            ("token create", "the command by which another machine joins"),
+            ("down", "end all pods and stop; `reset` removes everything"),
+        ],
+    );
+    println!("Ctrl-C stops cleat; the pods go on.\n");
+}
+
+/// Commands that find this node or cluster, and what each is for.
+fn hints(paths: &Paths, commands: &[(&str, &str)]) {
+    let (flags, own) = (paths.flags(), std::env::args().next().unwrap_or_else(|| "cleat".into()));
+    for (command, what) in commands {
+        // The directories come before the verb: after `--` they would be the container's arguments.
+        let (group, rest) = command.split_once(' ').unwrap_or((command, ""));
+        println!("  {:<52} {what}", format!("{own} {group}{flags} {rest}").trim_end());
+    }
+}
+
+/// A node without a cluster.
+async fn alone(up: &Up, paths: &Paths) -> anyhow::Result<()> {
+    let agent = agent_config(paths, &up.node, up.manifests.as_deref())?;
+    let mut cri = cri_config(paths, &up.runtime)?;
+    if up.runtime.cni_conf_dir.is_none() {
+        cri.cni_conf_dir = network::configure(paths, &up.network, &up.plane.pod_cidr)?;
+    }
+    let shutdown = daemon::shutdown_on_signal()?;
+    let node_name = agent.node_name.clone();
+    let server = cri::Server::open(cri).await.context("starting the CRI server")?;
+    let screen = tokio::spawn(screen(paths.clone(), up.manifests.is_some(), server.images().clone()));
+    welcome(paths, &node_name, up.manifests.as_deref());
+    let served = serve(server, agent, shutdown).await;
+    screen.abort();
+    served
 }
 
 /// Runs both until one fails or `shutdown` is cancelled; either's end is the other's.
@@ -44,23 +118,13 @@ pub(crate) async fn serve(
     agent: agent::Config,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let both = shutdown.child_token();
-    let ends = |name: &'static str| {
-        let both = both.clone();
-        move |result: anyhow::Result<()>| {
-            both.cancel();
-            result.context(name)
-        }
-    };
-    let cri = async { ends("the CRI server ended")(server.run(both.clone()).await.map_err(Into::into)) };
-    let agent = async { ends("the agent ended")(agent::run(agent, both.clone()).await.map_err(Into::into)) };
-    let (cri, agent) = tokio::join!(cri, agent);
-    cri.and(agent)
+    let mut parts = Parts::new();
+    parts.add("CRI server", |stop| server.run(stop));
+    parts.add("agent", |stop| agent::run(agent, stop));
+    parts.run(shutdown).await
 }
 
 fn welcome(paths: &Paths, node: &str, manifests: Option<&Path>) {
-    let flags = paths.flags();
-    let own = std::env::args().next().unwrap_or_else(|| "cleat".into());
     println!("{}", paint(&format!("cleat {} on node {node}", env!("CARGO_PKG_VERSION")), BOLD));
     println!("  CRI v1     {}", paths.cri_socket().display());
     println!("  state      {}", paths.data.display());
@@ -69,18 +133,17 @@ fn welcome(paths: &Paths, node: &str, manifests: Option<&Path>) {
         None => println!("  manifests  none; name a directory with --manifests DIR"),
     }
     println!("Next, in another terminal:");
-    // The directories come before the verb: after `--` they would be the container's arguments.
-    for (command, what) in [
-        ("ctl get pods -o wide", "the pods and their addresses"),
-        ("ctl describe pod NAME", "one pod, what it waits for, its events"),
-        ("ctl logs NAME -c CONTAINER -f", "what it prints"),
-        ("ctl exec -it NAME -c CONTAINER -- sh", "a shell in it"),
-        ("image ls", "the images"),
-        ("down", "end all pods and leave nothing"),
-    ] {
-        let (group, rest) = command.split_once(' ').unwrap_or((command, ""));
-        println!("  {:<52} {what}", format!("{own} {group}{flags} {rest}").trim_end());
-    }
+    hints(
+        paths,
+        &[
+            ("ctl get pods -o wide", "the pods and their addresses"),
+            ("ctl describe pod NAME", "one pod, what it waits for, its events"),
+            ("ctl logs NAME -c CONTAINER -f", "what it prints"),
+            ("ctl exec -it NAME -c CONTAINER -- sh", "a shell in it"),
+            ("image ls", "the images"),
+            ("down", "end all pods and leave nothing"),
+        ],
+    );
     println!("Ctrl-C stops cleat; the pods go on.\n");
 }
 

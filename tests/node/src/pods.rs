@@ -1,4 +1,4 @@
-//! The real pods of `examples/`, from manifest to nothing.
+//! The real pods of `examples/pods/`, from manifest to nothing.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use crate::pod;
 
-const WEB: &str = include_str!("../../../examples/web.yaml");
-const REDIS: &str = include_str!("../../../examples/redis.yaml");
+const WEB: &str = include_str!("../../../examples/pods/web.yaml");
+const REDIS: &str = include_str!("../../../examples/pods/redis.yaml");
 
 /// A node that has run a pod before: the bridge, the base chains of the rules and the QoS cgroups stand, as they do
 /// on a node in use, so that what a pod leaves is told from what a node has.

@@ -1,0 +1,121 @@
+//! The node's half of a cluster: CRI server, agent, service proxy, name service and the network between nodes, in one
+//! process, on one watch cache.
+
+use anyhow::{Context, bail};
+use client::Cache;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::args;
+use crate::cluster::Cluster;
+use crate::daemon;
+use crate::parts::Parts;
+use crate::paths::Paths;
+
+/// A node that is not running yet.
+pub(crate) struct Worker {
+    cri: cri::Server,
+    agent: agent::Config,
+    proxy: proxy::Config,
+    overlay: Option<overlay::Config>,
+}
+
+/// What the command line says of a node.
+pub(crate) struct Orders<'a> {
+    pub(crate) node: &'a args::Node,
+    pub(crate) network: &'a args::Network,
+    pub(crate) runtime: &'a args::Runtime,
+    pub(crate) manifests: Option<&'a std::path::Path>,
+}
+
+impl Worker {
+    /// Opens the CRI server, and makes up everybody's configuration. `cache` is shared by all; `named` gives it in the
+    /// name of the node's agent (`system:node:NAME`) or of the proxy.
+    pub(crate) async fn open(
+        orders: &Orders<'_>,
+        paths: &Paths,
+        cluster: &Cluster,
+        caches: Caches,
+    ) -> anyhow::Result<Self> {
+        let mut agent = daemon::agent_config(paths, orders.node, orders.manifests)?;
+        let node = agent.node_name.clone();
+        let mut api = agent::Api::new(caches.agent.clone());
+        for label in &orders.node.node_labels {
+            let (key, value) = label.split_once('=').unwrap_or((label, ""));
+            api.labels.insert(key.to_owned(), value.to_owned());
+        }
+        let taints = orders.node.register_with_taints.iter().map(|text| taint(text));
+        api.taints = taints.collect::<anyhow::Result<_>>()?;
+        agent.api = Some(api);
+        let mut cri = daemon::cri_config(paths, orders.runtime)?;
+        let mut overlay = None;
+        if orders.runtime.cni_conf_dir.is_none() {
+            cri.cni_conf_dir = paths.data.join("cni/net.d");
+            let leases = paths.data.join("cni/networks");
+            let mut config = overlay::Config::new(
+                caches.agent,
+                &node,
+                cri.cni_conf_dir.clone(),
+                leases,
+                paths.run.clone(),
+            );
+            config.network.clone_from(&cluster.pods);
+            config.bridge.clone_from(&orders.network.bridge);
+            config.node_ips.extend(orders.node.node_ip);
+            overlay = Some(config);
+        }
+        let mut proxy = proxy::Config::new(caches.proxy, &node);
+        proxy.node_ips.extend(orders.node.node_ip);
+        proxy.pod_cidrs.clone_from(&cluster.pods);
+        proxy.service_cidrs.clone_from(&cluster.services);
+        proxy.exempt = cluster.dns();
+        let cri = cri::Server::open(cri).await.context("starting the CRI server")?;
+        Ok(Self { cri, agent, proxy, overlay })
+    }
+
+    /// Its name in the cluster.
+    pub(crate) fn name(&self) -> &str {
+        &self.agent.node_name
+    }
+
+    /// The images that it has, for those who watch them come.
+    pub(crate) fn images(&self) -> image::Store {
+        self.cri.images().clone()
+    }
+
+    /// Adds its daemons to those of this process.
+    pub(crate) fn start(self, parts: &mut Parts) {
+        let Self { cri, agent, proxy, overlay } = self;
+        parts.add("CRI server", |stop| cri.run(stop));
+        if let Some(overlay) = overlay {
+            parts.add("overlay", |stop| overlay::run(overlay, stop));
+        }
+        parts.add("service proxy", |stop| proxy::run(proxy, stop));
+        parts.add("agent", |stop: CancellationToken| agent::run(agent, stop));
+    }
+}
+
+/// The watch cache in everybody's name.
+pub(crate) struct Caches {
+    /// As `system:node:NAME`.
+    pub(crate) agent: Cache,
+    /// As one who may read services and their endpoints.
+    pub(crate) proxy: Cache,
+}
+
+/// Reads `KEY=VALUE:EFFECT`, `KEY:EFFECT`.
+fn taint(text: &str) -> anyhow::Result<Value> {
+    let parsed = text
+        .rsplit_once(':')
+        .filter(|(_, effect)| matches!(*effect, "NoSchedule" | "PreferNoSchedule" | "NoExecute"));
+    let Some((key, effect)) = parsed else {
+        bail!(
+            "--register-with-taints {text}: expected KEY=VALUE:EFFECT, with NoSchedule, PreferNoSchedule or NoExecute"
+        );
+    };
+    let (key, value) = key.split_once('=').unwrap_or((key, ""));
+    Ok(match value {
+        "" => json!({ "key": key, "effect": effect }),
+        value => json!({ "key": key, "value": value, "effect": effect }),
+    })
+}
