@@ -2,6 +2,9 @@
 //! them finds them in [`all`].
 #![forbid(unsafe_code)]
 
+mod account;
+mod bootstrap;
+mod certificate;
 mod clock;
 mod conditions;
 mod deployment;
@@ -21,6 +24,7 @@ mod replicationcontroller;
 mod resources;
 mod write;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -39,6 +43,27 @@ pub struct Facts {
     pub root_ca: String,
     /// Ranges that nodes get their pods' addresses from, with the length of a node's prefix: at most one a family.
     pub pod_cidrs: Vec<(String, u8)>,
+    /// Reads the `spec.request` of a signing request, with the eyes of whoever signs it: two readers might see different
+    /// names. Without it no certificate is granted by itself.
+    pub read_request: Option<fn(&str) -> Option<Asked>>,
+    /// Counts a quota's use anew: the quota with another status, or nothing where it is right. Without it the API server
+    /// alone counts.
+    pub recount: Option<fn(&Value, &dyn View, Timestamp) -> Option<Value>>,
+}
+
+/// What is asked to be certified, as far as it matters who may have it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// The subject's common name.
+    pub common_name: String,
+    /// The subject's organizations.
+    pub organizations: Vec<String>,
+    /// Host names.
+    pub dns: Vec<String>,
+    /// Addresses.
+    pub ips: Vec<IpAddr>,
+    /// Whether names of other kinds are asked for.
+    pub other_names: bool,
 }
 
 /// What a controller sees.
@@ -149,6 +174,9 @@ pub fn all() -> Vec<Box<dyn Controller>> {
         Box::new(replicaset::ReplicaSets),
         Box::new(replicationcontroller::ReplicationControllers),
     ];
+    all.extend(account::all());
+    all.extend(bootstrap::all());
+    all.extend(certificate::all());
     all.extend(endpoint::all());
     all.extend(garbage::all());
     all.push(Box::new(namespaces::Namespaces));

@@ -179,7 +179,11 @@ impl Objects {
         match sub {
             Some("status") => copy(old, &mut new, "spec"),
             Some(part) => {
-                let part = if part == "scale" { "spec" } else { part };
+                let part = match part {
+                    "finalize" | "scale" => "spec",
+                    "approval" => "status",
+                    part => part,
+                };
                 let value = new[part].take();
                 new = old.clone();
                 new[part] = value;
