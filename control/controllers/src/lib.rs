@@ -7,9 +7,12 @@ mod bootstrap;
 mod certificate;
 mod clock;
 mod conditions;
+mod daemonset;
 mod deployment;
+mod disruption;
 mod endpoint;
 mod garbage;
+mod history;
 #[cfg(test)]
 mod model;
 mod names;
@@ -18,10 +21,14 @@ mod node;
 pub mod objects;
 mod owner;
 mod pods;
+mod quota;
 mod replicas;
 mod replicaset;
 mod replicationcontroller;
 mod resources;
+mod roles;
+mod service_cidrs;
+mod storage;
 mod write;
 
 use std::net::IpAddr;
@@ -170,6 +177,7 @@ pub trait Controller: Send + Sync {
 #[must_use]
 pub fn all() -> Vec<Box<dyn Controller>> {
     let mut all: Vec<Box<dyn Controller>> = vec![
+        Box::new(daemonset::DaemonSets::default()),
         Box::new(deployment::Deployments),
         Box::new(replicaset::ReplicaSets),
         Box::new(replicationcontroller::ReplicationControllers),
@@ -177,9 +185,14 @@ pub fn all() -> Vec<Box<dyn Controller>> {
     all.extend(account::all());
     all.extend(bootstrap::all());
     all.extend(certificate::all());
+    all.extend(disruption::all());
     all.extend(endpoint::all());
     all.extend(garbage::all());
     all.push(Box::new(namespaces::Namespaces));
     all.extend(node::all());
+    all.push(Box::new(quota::Quotas::default()));
+    all.push(Box::new(roles::Aggregation));
+    all.push(Box::new(service_cidrs::ServiceCidrs));
+    all.extend(storage::all());
     all
 }

@@ -8,10 +8,13 @@ use jiff::{SignedDuration, Timestamp};
 use proto_kube::{GroupResource, object, pod};
 use serde_json::{Map, Value, json};
 
-use crate::World;
 use crate::names::{Hash, fresh};
 use crate::owner;
 use crate::resources::PODS;
+use crate::{Mutation, Outcome, Refused, World, write};
+
+/// The label that tells which template of a Deployment a pod is of.
+pub(crate) const TEMPLATE_HASH: &str = "pod-template-hash";
 
 /// Whether a pod runs or will run: it has not ended and nobody deletes it.
 pub(crate) fn is_active(pod: &Value) -> bool {
@@ -62,21 +65,72 @@ fn prefix(owner: &str) -> String {
     if owner.len() < 253 { format!("{owner}-") } else { owner.to_owned() }
 }
 
-/// Names for new pods of an owner that has these. They are the same as long as nothing has changed, and others after
-/// that: the name of a pod that is gone is not given again.
-pub(crate) fn names<'a>(
-    world: &'a World<'_>,
-    owner: &'a Value,
-    pods: &[Arc<Value>],
-    prefix_of: &str,
-) -> impl Iterator<Item = String> + use<'a> {
+/// What the names of new pods depend on: it is the same as long as nothing has changed, and another after that, so that
+/// the name of a pod that is gone is not given again.
+pub(crate) fn seed(owner: &Value, pods: &[Arc<Value>]) -> Hash {
     let mut uids: Vec<&str> = pods.iter().map(|pod| object::uid(pod)).collect();
     uids.sort_unstable();
     let seed =
         Hash::new().text(object::uid(owner)).text(object::text(owner, &["metadata", "resourceVersion"]));
-    let seed = uids.into_iter().fold(seed, Hash::text);
+    uids.into_iter().fold(seed, Hash::text)
+}
+
+/// Names for new pods of an owner, as many as are asked for.
+pub(crate) fn names<'a>(
+    world: &'a World<'_>,
+    owner: &'a Value,
+    seed: Hash,
+) -> impl Iterator<Item = String> + use<'a> {
     let taken = move |name: &str| world.view.get(PODS, object::namespace(owner), name).is_some();
-    fresh(&prefix(prefix_of), seed, taken)
+    fresh(&prefix(object::name(owner)), seed, taken)
+}
+
+/// A template without the label of a Deployment that tells its hash, and without members that say nothing.
+pub(crate) fn plain(template: &Value) -> Value {
+    fn strip(value: &Value) -> Value {
+        match value {
+            Value::Array(items) => items.iter().map(strip).collect(),
+            Value::Object(members) => {
+                let empty = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+                let kept = members.iter().filter(|(_, value)| !empty(value));
+                Value::Object(kept.map(|(key, value)| (key.clone(), strip(value))).collect::<Map<_, _>>())
+            }
+            other => other.clone(),
+        }
+    }
+    let mut plain = strip(template);
+    if let Some(labels) = plain.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
+        labels.remove(TEMPLATE_HASH);
+    }
+    plain
+}
+
+/// That pods could not be created or deleted.
+pub(crate) struct Failure {
+    /// As `FailedCreate`.
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+}
+
+/// Whether creations and deletions are left alone in this round, as one was refused just now.
+pub(crate) fn held(world: &World<'_>) -> bool {
+    world.refused.is_some_and(|r| matches!(r.mutation, Mutation::Create(..) | Mutation::Delete(..)))
+}
+
+/// What a refusal means for the owner of pods; people are told.
+pub(crate) fn failure(world: &World<'_>, owner: &Arc<Value>, out: &mut Outcome) -> Option<Failure> {
+    let Refused { mutation, status } = world.refused?;
+    let (of, reason, doing) = match mutation {
+        Mutation::Create(of, _) => (of, "FailedCreate", "Error creating"),
+        Mutation::Delete(of, ..) => (of, "FailedDelete", "Error deleting"),
+        _ => return None,
+    };
+    if of.group_resource() != PODS || write::ends_with_namespace(status) {
+        return None;
+    }
+    out.mutations.push(write::warn(owner, reason, format!("{doing}: {}", status.message)));
+    let deleting = if reason == "FailedDelete" { "unable to delete pods: " } else { "" };
+    Some(Failure { reason, message: format!("{deleting}{}", status.message) })
 }
 
 /// A number, or so many per cent of `whole`, rounded up or down; nothing for what is neither.

@@ -49,11 +49,10 @@ impl Kind {
         let ending = owned.iter().filter(|pod| pods::is_ending(pod) && selector.selects(pod)).count();
         let wanted = object::number(&set, &["spec", "replicas"]).unwrap_or(1);
         let surplus = i64::try_from(active.len()).unwrap_or(i64::MAX) - wanted;
-        let failure = world.refused.and_then(|refused| failure(refused, &set, &mut out));
-        // What was refused just now is left alone until people have been told.
+        let failure = pods::failure(world, &set, &mut out);
         let held =
             world.refused.is_some_and(|r| matches!(r.mutation, Mutation::Create(..) | Mutation::Delete(..)));
-        if !held && !object::is_terminating(&set) {
+        if !pods::held(world) && !object::is_terminating(&set) {
             if surplus < 0 {
                 self.create(world, &set, &owned, surplus.unsigned_abs(), &mut out);
             } else if surplus > 0 {
@@ -80,7 +79,7 @@ impl Kind {
         out: &mut Outcome,
     ) {
         let missing = usize::try_from(missing).unwrap_or(BURST).min(BURST);
-        for name in pods::names(world, set, owned, object::name(set)).take(missing) {
+        for name in pods::names(world, set, pods::seed(set, owned)).take(missing) {
             let pod = pods::from_template(self.of, set, &set["spec"]["template"], &name);
             out.mutations.push(Mutation::Create(served(PODS), pod));
             out.mutations.push(write::tell(set, "SuccessfulCreate", format!("Created pod: {name}")));
@@ -94,7 +93,7 @@ impl Kind {
         set: &Arc<Value>,
         active: &[Arc<Value>],
         ending: usize,
-        failure: Option<Failure>,
+        failure: Option<pods::Failure>,
         out: &mut Outcome,
     ) {
         let min_ready = object::number(set, &["spec", "minReadySeconds"]).unwrap_or(0);
@@ -121,7 +120,7 @@ impl Kind {
             object::number(set, &["metadata", "generation"]).unwrap_or(0),
         );
         match failure {
-            Some(Failure { reason, message }) if conditions::get(&status, FAILURE).is_none() => {
+            Some(pods::Failure { reason, message }) if conditions::get(&status, FAILURE).is_none() => {
                 let at = conditions::stamp(world.now);
                 let condition = json!({
                     "type": FAILURE, "status": "True", "lastTransitionTime": at, "reason": reason, "message": message,
@@ -141,24 +140,4 @@ impl Kind {
             out.wake(soon);
         }
     }
-}
-
-struct Failure {
-    reason: &'static str,
-    message: String,
-}
-
-/// What the refusal of a creation or deletion means for an owner; people are told.
-fn failure(refused: &crate::Refused, set: &Arc<Value>, out: &mut Outcome) -> Option<Failure> {
-    let message = &refused.status.message;
-    let (reason, doing, message) = match &refused.mutation {
-        Mutation::Create(..) if write::ends_with_namespace(&refused.status) => return None,
-        Mutation::Create(..) => ("FailedCreate", "Error creating", message.clone()),
-        Mutation::Delete(..) => {
-            ("FailedDelete", "Error deleting", format!("unable to delete pods: {message}"))
-        }
-        _ => return None,
-    };
-    out.mutations.push(write::warn(set, reason, format!("{doing}: {}", refused.status.message)));
-    Some(Failure { reason, message })
 }

@@ -29,6 +29,7 @@ resources! {
     NODES = "" "nodes";
     PODS = "" "pods";
     REPLICATION_CONTROLLERS = "" "replicationcontrollers";
+    QUOTAS = "" "resourcequotas";
     REPLICA_SETS = "apps" "replicasets";
     REVISIONS = "apps" "controllerrevisions";
     SECRETS = "" "secrets";

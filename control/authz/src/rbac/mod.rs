@@ -1,6 +1,5 @@
 //! Role-based access control: roles, the bindings that give them to subjects, and what follows from both.
 
-mod aggregate;
 mod escalation;
 mod rule;
 mod suggest;
@@ -10,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use proto_kube::{GroupResource, User, object};
 use serde_json::Value;
 
-pub use aggregate::aggregate;
+pub use proto_kube::roles::aggregate;
 pub use rule::{Rule, uncovered};
 
 use crate::{Attributes, Decision, MASTERS};

@@ -1,12 +1,13 @@
 //! Templates and the sets that are of them: which is new, what number it has.
 
 use proto_kube::object;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::rollout::Rollout;
-use super::set::{DESIRED, HASH, HISTORY, MAX, REVISION, Set};
+use super::set::{DESIRED, HISTORY, MAX, REVISION, Set};
 use super::status::{FAILED_CREATE, FOUND_NEW, NEW_CREATED, PROGRESSING};
 use crate::names::Hash;
+use crate::pods::{TEMPLATE_HASH, plain};
 use crate::resources::{DEPLOYMENTS, REPLICA_SETS};
 use crate::{Mutation, conditions, owner, write};
 
@@ -99,9 +100,10 @@ impl Rollout<'_> {
         }
         let mut template = template.clone();
         object::default(&mut template, "metadata", json!({}));
-        object::member(&mut template["metadata"], "labels").insert(HASH.to_owned(), hash.as_str().into());
+        object::member(&mut template["metadata"], "labels")
+            .insert(TEMPLATE_HASH.to_owned(), hash.as_str().into());
         let mut selector = self.deployment["spec"]["selector"].clone();
-        object::member(&mut selector, "matchLabels").insert(HASH.to_owned(), hash.as_str().into());
+        object::member(&mut selector, "matchLabels").insert(TEMPLATE_HASH.to_owned(), hash.as_str().into());
         let mut spec = json!({"replicas": 0, "selector": selector});
         if let Some(seconds) =
             object::number(self.deployment, &["spec", "minReadySeconds"]).filter(|s| *s > 0)
@@ -153,24 +155,4 @@ impl Rollout<'_> {
         self.out.mutations.push(write::warn(self.deployment, FAILED_CREATE, text));
         true
     }
-}
-
-/// A template without the label that tells its hash, and without members that say nothing.
-fn plain(template: &Value) -> Value {
-    fn strip(value: &Value) -> Value {
-        match value {
-            Value::Array(items) => items.iter().map(strip).collect(),
-            Value::Object(members) => {
-                let empty = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
-                let kept = members.iter().filter(|(_, value)| !empty(value));
-                Value::Object(kept.map(|(key, value)| (key.clone(), strip(value))).collect::<Map<_, _>>())
-            }
-            other => other.clone(),
-        }
-    }
-    let mut plain = strip(template);
-    if let Some(labels) = plain.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
-        labels.remove(HASH);
-    }
-    plain
 }

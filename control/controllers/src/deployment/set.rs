@@ -9,8 +9,6 @@ use serde_json::Value;
 use crate::resources::{REPLICA_SETS, served};
 use crate::{Mutation, write};
 
-/// The template that a set is of: a label of the set and its pods.
-pub(super) const HASH: &str = "pod-template-hash";
 pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
 pub(super) const HISTORY: &str = "deployment.kubernetes.io/revision-history";
 /// The size of the deployment when the set was last scaled with it.

@@ -1,7 +1,7 @@
 //! Cluster roles that are made of others.
 
-use proto_kube::object;
-use proto_kube::selector::Labels;
+use crate::object;
+use crate::selector::Labels;
 use serde_json::Value;
 
 /// The rules that a cluster role with an `aggregationRule` should have: those of all cluster roles that one of its
