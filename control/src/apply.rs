@@ -287,7 +287,8 @@ fn gone(mutation: &Mutation, options: &Value) -> Expected {
     Expected { id: target(mutation).expect("a deletion has a target"), state: State::Gone(uid) }
 }
 
-fn of(group: &str, plural: &str) -> &'static Resource {
+/// A resource that is known to be there.
+pub(crate) fn of(group: &str, plural: &str) -> &'static Resource {
     resource::find(group, "v1", plural).expect("it is in the catalogue")
 }
 

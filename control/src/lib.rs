@@ -11,9 +11,11 @@ pub mod pending;
 pub mod queue;
 mod record;
 mod run;
+mod schedule;
 mod sign;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use client::{Cache, Client};
 use controllers::{Controller, Facts};
@@ -27,10 +29,13 @@ use apply::Hand;
 use lead::Candidate;
 use record::Recorder;
 use run::Runner;
+use schedule::{Scheduler, Teller};
 
 /// Upstream's names of the two processes whose work this is, and of their leases.
 const CONTROLLERS: &str = "kube-controller-manager";
 const SCHEDULER: &str = "kube-scheduler";
+/// How long what is under way may take when all is to end.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// What runs, for whom.
 #[derive(Clone)]
@@ -112,6 +117,19 @@ async fn half<F: Future<Output = ()>>(
     shutdown: &CancellationToken,
     work: impl Fn(CancellationToken) -> F,
 ) {
+    let work = |stop: CancellationToken| {
+        let work = work(stop.clone());
+        async move {
+            let late = async {
+                stop.cancelled().await;
+                tokio::time::sleep(GRACE).await;
+            };
+            tokio::select! {
+                () = work => {}
+                () = late => tracing::warn!(name, "left with requests under way"),
+            }
+        }
+    };
     if !config.leader_election {
         return work(shutdown.clone()).await;
     }
@@ -146,8 +164,17 @@ async fn control(config: &Config, controllers: &[Arc<dyn Controller>], stop: Can
     while tasks.join_next().await.is_some() {}
 }
 
-async fn schedule(_config: &Config, stop: CancellationToken) {
-    stop.cancelled().await;
+async fn schedule(config: &Config, stop: CancellationToken) {
+    let (recorder, writer) = Recorder::new(config.client_of.clone());
+    let teller = Teller {
+        client: (config.client_of)(SCHEDULER),
+        recorder,
+        name: config.scheduler_name.clone(),
+        identity: format!("{}-{}", config.scheduler_name, config.identity),
+    };
+    let name = config.scheduler_name.clone();
+    let scheduler = Scheduler::new(config.cache.clone(), name, teller, config.metrics.clone());
+    tokio::join!(writer, scheduler.run(stop));
 }
 
 /// The resources that a controller reads.

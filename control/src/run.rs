@@ -251,7 +251,7 @@ impl Runner {
 }
 
 /// The next event of any resource; `None` when the cache has ended.
-async fn next(events: &mut [UnboundedReceiver<Event>]) -> Option<Event> {
+pub(crate) async fn next(events: &mut [UnboundedReceiver<Event>]) -> Option<Event> {
     std::future::poll_fn(|context| {
         let mut open = false;
         for receiver in events.iter_mut() {
