@@ -50,8 +50,6 @@ impl Kind {
         let wanted = object::number(&set, &["spec", "replicas"]).unwrap_or(1);
         let surplus = i64::try_from(active.len()).unwrap_or(i64::MAX) - wanted;
         let failure = pods::failure(world, &set, &mut out);
-        let held =
-            world.refused.is_some_and(|r| matches!(r.mutation, Mutation::Create(..) | Mutation::Delete(..)));
         if !pods::held(world) && !object::is_terminating(&set) {
             if surplus < 0 {
                 self.create(world, &set, &owned, surplus.unsigned_abs(), &mut out);

@@ -323,7 +323,9 @@ fn pods_that_cannot_be_created_are_told_by_the_deployment() {
         }
         _ => None,
     };
-    (0..3).for_each(|_| drop(cluster.round()));
+    for _ in 0..3 {
+        cluster.round();
+    }
     assert_eq!(
         condition(&cluster, "ReplicaFailure"),
         ("True".to_owned(), "FailedCreate".to_owned(), "pods \"p\" is forbidden: no room".to_owned())
@@ -371,7 +373,9 @@ proptest! {
         let mut images = 2;
         for (act, which) in steps {
             match act {
-                0 | 1 => drop(cluster.round()),
+                0 | 1 => {
+                    cluster.round();
+                }
                 2 => cluster.pass(1),
                 3 => cluster.bury(),
                 4 if images < 4 => {
