@@ -5,6 +5,7 @@
 
 mod apply;
 pub mod correlate;
+mod known;
 pub mod lead;
 mod metrics;
 pub mod pending;
@@ -73,7 +74,7 @@ impl Config {
             client_of,
             identity,
             leader_election: false,
-            facts: Facts::default(),
+            facts: known::facts(),
             signer: None,
             scheduler_name: "default-scheduler".to_owned(),
             metrics: Metrics::default(),
