@@ -1,6 +1,11 @@
 //! The service proxy: watches Services and EndpointSlices, and keeps the node's nf_tables as `proxy-rules` compiles them.
 #![forbid(unsafe_code)]
 
+mod encode;
+mod kernel;
+
+pub use kernel::{Applied, Kernel};
+
 use std::net::{IpAddr, SocketAddr};
 
 use client::Cache;

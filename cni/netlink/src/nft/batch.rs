@@ -128,6 +128,20 @@ pub struct Set<'a> {
     pub interval: bool,
 }
 
+impl Set<'_> {
+    /// Number and length in bytes of its key's type, then of its data's: as [`FoundSet`](super::FoundSet) has them.
+    pub fn form(&self) -> ((u32, u32), (u32, u32)) {
+        let of = |types| (TypeId::concat(types), TypeId::length(types));
+        let data = match (self.verdicts, self.data) {
+            // the kernel's own length of a verdict
+            (true, _) => (DATA_VERDICT, 16),
+            (false, []) => (0, 0),
+            (false, types) => of(types),
+        };
+        (of(self.key), data)
+    }
+}
+
 /// What a map has for a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Data {
@@ -234,6 +248,19 @@ impl Batch {
         write(&mut self.body, &self.table);
         finish(&mut self.body, at);
         self.messages.push((at, what));
+    }
+
+    /// The changes of another batch of the same table, after these.
+    pub fn append(&mut self, other: Batch) {
+        let (start, before) = (self.body.len(), self.last());
+        self.body.extend_from_slice(&other.body);
+        for (at, what) in other.messages {
+            let sequence = start + at + 8;
+            let number = self.last() + 1;
+            debug_assert!(number > before);
+            self.body[sequence..sequence + 4].copy_from_slice(&number.to_ne_bytes());
+            self.messages.push((start + at, what));
+        }
     }
 
     /// Makes the table if it is not there.

@@ -247,24 +247,12 @@ impl Rule {
     /// One that is there keeps its data and begins its time again. Ends the rule when the map is full.
     #[must_use]
     pub fn learn(self, map: &str, key: u32, data: u32, seconds: u32) -> Rule {
-        self.dynset(1, map, key, data, Some(seconds))
-    }
-
-    /// Takes a key out of a learning map, if it is there.
-    #[must_use]
-    pub fn forget(self, map: &str, key: u32, data: u32) -> Rule {
-        self.dynset(2, map, key, data, None)
-    }
-
-    fn dynset(self, operation: u32, map: &str, key: u32, data: u32, seconds: Option<u32>) -> Rule {
         self.expr("dynset", |b| {
             put_str(b, 1, map);
-            put_u32(b, 3, operation);
+            put_u32(b, 3, 1);
             put_u32(b, 4, word(key));
             put_u32(b, 5, word(data));
-            if let Some(seconds) = seconds {
-                put(b, 6, &(u64::from(seconds) * 1000).to_be_bytes());
-            }
+            put(b, 6, &(u64::from(seconds) * 1000).to_be_bytes());
         })
     }
 
