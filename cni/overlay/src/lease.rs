@@ -53,7 +53,7 @@ pub struct End {
 }
 
 /// The ranges of a Node, at most one of a family.
-pub fn subnets(node: &Value) -> Vec<IpNet> {
+pub(crate) fn subnets(node: &Value) -> Vec<IpNet> {
     let all = object::items(node, &["spec", "podCIDRs"]).filter_map(Value::as_str);
     let first = Some(object::text(node, &["spec", "podCIDR"])).filter(|s| !s.is_empty());
     let mut found: Vec<IpNet> = Vec::new();
@@ -66,7 +66,7 @@ pub fn subnets(node: &Value) -> Vec<IpNet> {
 }
 
 /// The addresses that a Node's status gives as `InternalIP`, at most one of a family.
-pub fn internal_ips(node: &Value) -> Vec<IpAddr> {
+pub(crate) fn internal_ips(node: &Value) -> Vec<IpAddr> {
     let mut found: Vec<IpAddr> = Vec::new();
     for address in object::items(node, &["status", "addresses"]) {
         let Ok(ip) = object::text(address, &["address"]).parse::<IpAddr>() else { continue };
@@ -80,7 +80,7 @@ pub fn internal_ips(node: &Value) -> Vec<IpAddr> {
 
 /// All of a Node that the overlay looks at: where that stays the same, nothing is to be done.
 #[derive(Debug, PartialEq)]
-pub struct Facts<'a> {
+pub(crate) struct Facts<'a> {
     uid: &'a str,
     annotations: BTreeSet<(&'a str, &'a str)>,
     subnets: Vec<IpNet>,
@@ -89,19 +89,19 @@ pub struct Facts<'a> {
 
 impl<'a> Facts<'a> {
     /// Of a Node.
-    pub fn of(node: &'a Value) -> Facts<'a> {
+    pub(crate) fn of(node: &'a Value) -> Facts<'a> {
         let annotations = object::annotations(node).filter(|(key, _)| key.starts_with(PREFIX)).collect();
         Facts { uid: object::uid(node), annotations, subnets: subnets(node), ips: internal_ips(node) }
     }
 }
 
 /// Whether a node's annotations are kept by an overlay.
-pub fn is_kept(node: &Value) -> bool {
+pub(crate) fn is_kept(node: &Value) -> bool {
     annotation(node, "kube-subnet-manager") == "true"
 }
 
 /// Where a Node says it is reached; `None` where it says nothing that can be used.
-pub fn end(node: &Value, v4: bool) -> Option<End> {
+pub(crate) fn end(node: &Value, v4: bool) -> Option<End> {
     let names = names(v4);
     let ip: IpAddr = annotation(node, names.ip).parse().ok()?;
     (ip.is_ipv4() == v4).then(|| End { ip, vtep: vtep(annotation(node, names.data)) })
@@ -115,19 +115,19 @@ fn vtep(data: &str) -> Option<Vtep> {
 }
 
 /// Reads a hardware address as people write it.
-pub fn mac(text: &str) -> Option<Mac> {
+pub(crate) fn mac(text: &str) -> Option<Mac> {
     let bytes: Option<Vec<u8>> = text.split(':').map(|b| u8::from_str_radix(b, 16).ok()).collect();
     bytes?.try_into().ok()
 }
 
 /// The address to say for `ip`: what somebody asks for on the Node, as for nodes behind NAT.
-pub fn public(node: &Value, ip: IpAddr) -> IpAddr {
+pub(crate) fn public(node: &Value, ip: IpAddr) -> IpAddr {
     let asked = annotation(node, names(ip.is_ipv4()).overwrite).parse().ok();
     asked.filter(|asked: &IpAddr| asked.is_ipv4() == ip.is_ipv4()).unwrap_or(ip)
 }
 
 /// A merge patch that brings a Node's annotations to say this; `None` where they do already.
-pub fn patch(node: &Value, backend: Backend, ends: &[End]) -> Option<Value> {
+pub(crate) fn patch(node: &Value, backend: Backend, ends: &[End]) -> Option<Value> {
     let mut wanted = vec![
         ("kube-subnet-manager", "true".to_owned()),
         (
