@@ -9,11 +9,15 @@ use proto_kube::Resource;
 use proto_kube::resource;
 use serde_json::Value;
 
+use crate::server::Serving;
+
 /// Everything the agent is told; [`Config::new`] has the defaults.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The API server whose pods it runs and to which it reports; `None`: it runs the static pods alone.
     pub api: Option<Api>,
+    /// How the kubelet's API is served over HTTPS; `None`: it is not, and the API server can reach no container.
+    pub serving: Option<Serving>,
     /// The socket of a CRI v1 server.
     pub cri_socket: PathBuf,
     /// The directory with manifests of static pods; `None` watches none.
@@ -54,6 +58,7 @@ impl Config {
     pub fn new(data_dir: &Path, run_dir: &Path) -> Self {
         Self {
             api: None,
+            serving: None,
             cri_socket: run_dir.join("cri.sock"),
             manifests: None,
             data_dir: data_dir.to_path_buf(),

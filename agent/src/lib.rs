@@ -38,6 +38,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use config::{Api, Config};
+pub use server::{Authorization, Serving};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -89,6 +90,15 @@ pub enum AgentFailed {
     Socket {
         /// The socket.
         path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The kubelet's API cannot be served.
+    #[error("the agent cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
         /// Why.
         #[source]
         source: std::io::Error,
@@ -158,6 +168,13 @@ async fn serve(
     let listener = linux::socket::listen(&socket)
         .and_then(tokio::net::UnixListener::from_std)
         .map_err(|source| AgentFailed::Socket { path: socket.clone(), source })?;
+    let port = match &config.serving {
+        Some(serving) => {
+            let bound = server::bind(serving).await;
+            Some(bound.map_err(|source| AgentFailed::Listen { address: serving.listen, source })?)
+        }
+        None => None,
+    };
     let (sender, inbox) = mpsc::unbounded_channel();
     let (view, viewer) = watch::channel(Arc::default());
     let effects = Arc::new(Effects {
@@ -202,7 +219,11 @@ async fn serve(
     tasks.spawn(runtime::follow(cri.clone(), runtime, sender.clone()));
     tasks.spawn(runtime::listen(cri, sender));
     tasks.spawn(rotate::run(effects.clone()));
-    tasks.spawn(server::Server { effects: effects.clone(), view: viewer }.run(listener, shutdown.clone()));
+    let server = server::Server { effects: effects.clone(), view: viewer };
+    if let (Some(serving), Some(port)) = (config.serving.clone(), port) {
+        tasks.spawn(server.clone().run_https(port, serving, shutdown.clone()));
+    }
+    tasks.spawn(server.run(listener, shutdown.clone()));
     let ends = shutdown.child_token();
     let loop_ends = async {
         let empty = sync.run(inbox, ends.clone()).await;

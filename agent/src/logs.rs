@@ -14,6 +14,7 @@ use hyper::body::{Bytes, Frame};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodStatus;
 use proto_cri as cri;
+use stream::relay::BoxError;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -21,15 +22,12 @@ use crate::cri::{CALL, within};
 use crate::labels;
 use crate::log;
 use crate::rotate;
-use crate::server::{Body, Server};
+use crate::server::{Body, Refused, Server, pairs};
 
 /// How often a followed log is looked at.
 const PERIOD: Duration = Duration::from_millis(200);
 /// How much is sent at a time, in bytes.
 const CHUNK_BYTES: usize = 32 * 1024;
-
-/// A refusal: status and text.
-type Refused = (StatusCode, String);
 
 /// What of a log is asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,35 +38,45 @@ struct Options {
     tail_lines: Option<usize>,
     since: Option<Timestamp>,
     limit_bytes: Option<u64>,
+    /// Only what was written to stderr (`true`) or stdout.
+    stderr: Option<bool>,
 }
 
 impl Options {
     fn parse(query: &str, now: Timestamp) -> Result<Self, Refused> {
         let mut options = Self::default();
-        for pair in query.split('&').filter(|p| !p.is_empty()) {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, "true"));
+        for (key, value) in pairs(query) {
             let bad = |expected: &str| {
-                (StatusCode::BAD_REQUEST, format!("{key}: Invalid value: {value:?}: expected {expected}"))
+                let text = format!("{key}: Invalid value: {value:?}: expected {expected}");
+                Refused::new(StatusCode::BAD_REQUEST, text)
             };
-            let flag = || match value {
+            let flag = || match value.as_str() {
                 "true" | "1" | "" => Ok(true),
                 "false" | "0" => Ok(false),
                 _ => Err(bad("true or false")),
             };
             let number = || value.parse::<u64>().map_err(|_| bad("a number that is not negative"));
-            match key {
+            match key.as_str() {
                 "follow" => options.follow = flag()?,
                 "previous" => options.previous = flag()?,
                 "timestamps" => options.timestamps = flag()?,
-                "tailLines" => options.tail_lines = usize::try_from(number()?).ok(),
+                "tailLines" | "tail" if value == "all" => options.tail_lines = None,
+                "tailLines" | "tail" => options.tail_lines = usize::try_from(number()?).ok(),
                 "limitBytes" => options.limit_bytes = Some(number()?),
                 "sinceSeconds" => {
                     let seconds = i64::try_from(number()?).unwrap_or(i64::MAX);
                     options.since = Some(agent_core::time::seconds_later(now, -seconds));
                 }
                 "sinceTime" => {
-                    let time = value.replace("%3A", ":").replace("%3a", ":").replace("%2B", "+");
-                    options.since = Some(time.parse().map_err(|_| bad("a time in RFC 3339"))?);
+                    options.since = Some(value.parse().map_err(|_| bad("a time in RFC 3339"))?);
+                }
+                "stream" => {
+                    options.stderr = match value.as_str() {
+                        "" | "All" => None,
+                        "Stdout" => Some(false),
+                        "Stderr" => Some(true),
+                        _ => return Err(bad("All, Stdout or Stderr")),
+                    }
                 }
                 _ => {}
             }
@@ -86,20 +94,10 @@ pub(crate) async fn read(
     query: &str,
 ) -> Result<Body, Refused> {
     let options = Options::parse(query, server.effects.clock.now())?;
-    let view = server.view.borrow().clone();
-    let named = |entry: &&crate::sync::PodEntry| {
-        let name = agent_core::pod::name(&entry.pod);
-        let node = format!("-{}", server.effects.config.node_name);
-        agent_core::pod::namespace(&entry.pod) == namespace
-            && (name == pod || name.strip_suffix(&node) == Some(pod))
-    };
-    let missing = |text: String| (StatusCode::NOT_FOUND, text);
-    let entry = view.pods.iter().rev().find(named);
-    let entry = entry.ok_or_else(|| missing(format!("pods {pod:?} not found in namespace {namespace:?}")))?;
-    let names: Vec<&str> = agent_core::pod::all_containers(&entry.pod).map(|c| c.name.as_str()).collect();
-    if !names.contains(&container) {
-        let text = format!("container {container} is not valid for pod {pod}: it has {}", names.join(", "));
-        return Err((StatusCode::BAD_REQUEST, text));
+    let missing = |text: String| Refused::new(StatusCode::NOT_FOUND, text);
+    let entry = server.pod(namespace, pod).ok_or_else(|| missing(format!("pod {pod:?} does not exist")))?;
+    if !agent_core::pod::all_containers(&entry.pod).any(|c| c.name == container) {
+        return Err(missing(format!("container {container:?} not found in pod {pod:?}")));
     }
     let found = attempts(server, &entry.uid, container).await?;
     let previous = previous_id(&entry.status, container);
@@ -108,16 +106,33 @@ pub(crate) async fn read(
         false => found.first(),
     };
     let Some((id, path)) = wanted else {
-        let kind = if options.previous { "previous terminated container" } else { "container" };
-        let text = format!("{kind} {container:?} in pod {pod:?} not found: there is no log of it");
-        return Err((StatusCode::BAD_REQUEST, text));
+        let why = if options.previous {
+            format!("previous terminated container {container:?} in pod {pod:?} not found")
+        } else {
+            format!("container {container:?} in pod {pod:?} {}", waits(&entry.status, container))
+        };
+        return Err(Refused::new(StatusCode::BAD_REQUEST, why));
     };
-    let (sender, receiver) = mpsc::channel::<io::Result<Frame<Bytes>>>(4);
+    let (sender, receiver) = mpsc::channel::<Result<Frame<Bytes>, BoxError>>(4);
     let left = options.limit_bytes.unwrap_or(u64::MAX);
     let reader = Reader { path: path.clone(), options, sender, chunk: Vec::new(), left };
     let (server, id) = (server.clone(), id.clone());
     tokio::spawn(async move { reader.run(&server, &id).await });
-    Ok(StreamBody::new(ReceiverStream::new(receiver)).boxed())
+    Ok(StreamBody::new(ReceiverStream::new(receiver)).boxed_unsync())
+}
+
+/// Why a container has not begun.
+fn waits(status: &PodStatus, name: &str) -> String {
+    let mut all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    let state = all.find(|s| s.name == name).and_then(|s| s.state.as_ref());
+    let reason = state.and_then(|s| s.waiting.as_ref()).and_then(|w| w.reason.as_deref());
+    match reason {
+        Some("ErrImagePull") => "is waiting to start: image can't be pulled".to_owned(),
+        Some("ImagePullBackOff") => "is waiting to start: trying and failing to pull image".to_owned(),
+        Some(reason) => format!("is waiting to start: {reason}"),
+        None if state.is_some_and(|s| s.terminated.is_some()) => "is terminated".to_owned(),
+        None => "is waiting to start - no logs yet".to_owned(),
+    }
 }
 
 /// The id of the container that ended before the current state of this name.
@@ -129,7 +144,8 @@ fn previous_id<'a>(status: &'a PodStatus, name: &str) -> Option<&'a str> {
 
 /// Ids and log paths of a container's attempts, the newest first.
 async fn attempts(server: &Server, uid: &str, container: &str) -> Result<Vec<(String, PathBuf)>, Refused> {
-    let failed = |s: tonic::Status| (StatusCode::BAD_GATEWAY, format!("the CRI server: {}", s.message()));
+    let failed =
+        |s: tonic::Status| Refused::new(StatusCode::BAD_GATEWAY, format!("the CRI server: {}", s.message()));
     let selector = [(labels::POD_UID, uid), (labels::CONTAINER_NAME, container)];
     let label_selector = selector.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
     let filter = cri::ContainerFilter { label_selector, ..Default::default() };
@@ -152,7 +168,7 @@ async fn attempts(server: &Server, uid: &str, container: &str) -> Result<Vec<(St
 struct Reader {
     path: PathBuf,
     options: Options,
-    sender: mpsc::Sender<io::Result<Frame<Bytes>>>,
+    sender: mpsc::Sender<Result<Frame<Bytes>, BoxError>>,
     /// What is yet to be sent.
     chunk: Vec<u8>,
     /// How many bytes may still be sent.
@@ -186,7 +202,7 @@ impl Reader {
     async fn run(mut self, server: &Server, id: &str) {
         if let Err(error) = self.send_all(server, id).await {
             // The client has hung up, or learns of the failure by the broken body.
-            let _ = self.sender.send(Err(error)).await;
+            let _ = self.sender.send(Err(error.into())).await;
         }
     }
 
@@ -239,6 +255,9 @@ impl Reader {
         if let Some(since) = self.options.since
             && line.time.parse::<Timestamp>().is_ok_and(|time| time < since)
         {
+            return;
+        }
+        if self.options.stderr.is_some_and(|wanted| wanted != line.stderr) {
             return;
         }
         let before = self.chunk.len();

@@ -65,7 +65,7 @@ fn options() {
     let options = Options::parse("follow=true&previous=false&tailLines=3&unknown=x&timestamps", now).unwrap();
     assert!(options.follow && !options.previous && options.timestamps && options.tail_lines == Some(3));
     for bad in ["follow=maybe", "tailLines=-1", "limitBytes=x", "sinceTime=today"] {
-        assert_eq!(Options::parse(bad, now).unwrap_err().0, StatusCode::BAD_REQUEST, "{bad}");
+        assert_eq!(Options::parse(bad, now).unwrap_err().code, StatusCode::BAD_REQUEST, "{bad}");
     }
 }
 

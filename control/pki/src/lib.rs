@@ -29,7 +29,7 @@ pub use csr::{Csr, Signer};
 pub use far::{Standing, client};
 pub use file::replace;
 pub use key::Key;
-pub use tls::{Clients, accepting};
+pub use tls::{Clients, serve};
 pub use token::{Bound, Claims, Reference, Refusal};
 
 use state::State;

@@ -7,14 +7,14 @@ use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{ResolvesServerCert, WantsServerCert, WebPkiClientVerifier};
+use rustls::server::{WantsServerCert, WebPkiClientVerifier};
 use rustls::{
     ConfigBuilder, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
 };
 
-use crate::Error;
 use crate::certificate::Certificate;
-use crate::key::Key;
+use crate::key::{self, Key};
+use crate::{Error, Identity};
 
 /// Takes whatever certificate a client shows, once the client has proved that it holds the key. Whether the certificate
 /// is worth anything is decided for each request, where a refusal is a proper 401 and an expiry during a long connection
@@ -70,19 +70,17 @@ fn provider() -> Arc<CryptoProvider> {
 /// The configuration of a server with a certificate; HTTP/2 and HTTP/1.1.
 pub(crate) fn server(chain: Vec<CertificateDer<'static>>, key: &Key) -> Result<Arc<ServerConfig>, Error> {
     let mut config = asking()?.with_single_cert(chain, key.der()).map_err(Error::Tls)?;
-    config.alpn_protocols = protocols();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 
-/// The configuration of a server whose certificate may change between two connections. Clients may show a certificate,
-/// which nobody has checked yet: see [`Clients`].
+/// The configuration of a server that shows `identity`. Clients may show a certificate, which nobody has checked yet:
+/// see [`Clients`].
 ///
 /// # Errors
-/// When TLS offers no versions.
-pub fn accepting(certificates: Arc<dyn ResolvesServerCert>) -> Result<Arc<ServerConfig>, Error> {
-    let mut config = asking()?.with_cert_resolver(certificates);
-    config.alpn_protocols = protocols();
-    Ok(Arc::new(config))
+/// When the identity is of no use.
+pub fn serve(identity: &Identity) -> Result<Arc<ServerConfig>, Error> {
+    server(key::certificates(&identity.certificate)?, &Key::from_pem(&identity.key)?)
 }
 
 fn asking() -> Result<ConfigBuilder<ServerConfig, WantsServerCert>, Error> {
@@ -91,10 +89,6 @@ fn asking() -> Result<ConfigBuilder<ServerConfig, WantsServerCert>, Error> {
         .with_safe_default_protocol_versions()
         .map_err(Error::Tls)?;
     Ok(builder.with_client_cert_verifier(Arc::new(Any(provider))))
-}
-
-fn protocols() -> Vec<Vec<u8>> {
-    vec![b"h2".to_vec(), b"http/1.1".to_vec()]
 }
 
 /// Checks client certificates against a set of authorities.

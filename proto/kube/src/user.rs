@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// The identity of a request's sender, as authentication found it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct User {
     /// As `system:serviceaccount:default:web`.
     pub name: String,
