@@ -39,10 +39,11 @@ impl ControlPlane {
         identity: Option<&str>,
         paths: &Paths,
     ) -> anyhow::Result<Self> {
-        let config = config(plane, paths)?;
+        let mut config = config(plane, paths)?;
         let shared = config.etcd.is_some();
         let kubeconfig = config.kubeconfig.clone().unwrap_or_default();
         let cluster = Cluster::new(plane.pod_cidr.clone(), config.service_cidrs.clone());
+        config.dns = cluster.dns();
         allow_many_files();
         let bound = Bound::new(Server::open(config).await?).await?;
         let cache = Cache::new(local(bound.server(), "system:apiserver", &["system:masters"]));

@@ -26,6 +26,9 @@ pub struct Config {
     pub names: Vec<String>,
     /// The ranges of service addresses, the primary first.
     pub service_cidrs: Vec<IpNet>,
+    /// The addresses, in those ranges, of the cluster's name service: the `kube-system/kube-dns` Service has them. Without
+    /// any there is none.
+    pub dns: Vec<IpAddr>,
     /// Where to write the administrator's kubeconfig, now and whenever its certificate is renewed.
     pub kubeconfig: Option<PathBuf>,
     /// The socket that takes orders to back up and restore.
@@ -61,6 +64,7 @@ impl Config {
             advertise: IpAddr::V4(Ipv4Addr::LOCALHOST),
             names: Vec::new(),
             service_cidrs: vec![IpNet::new_assert(Ipv4Addr::new(10, 96, 0, 0).into(), 12)],
+            dns: Vec::new(),
             kubeconfig: None,
             socket: None,
             audit_log: None,

@@ -46,6 +46,8 @@ pub(crate) enum Rule {
     Policy,
     /// Its content is set again.
     Always,
+    /// The entries of its `data` are set again; others beside them stay.
+    Entries,
     /// The ports of its `spec` are set again: it is a Service whose server may have moved.
     Ports,
     /// Its texts are certificates: what it lacks of ours is added. Of several servers on one etcd each may have renewed
@@ -132,6 +134,14 @@ fn change(server: &Server, wanted: &Wanted, now: Timestamp) -> Option<Write> {
         Rule::Once => None,
         Rule::Policy => authz::bootstrap::reconcile(Some(&existing), object),
         Rule::Always => overlay(&existing, object),
+        Rule::Entries => {
+            let mut changed = existing.clone();
+            let data = object::member(&mut changed, "data");
+            data.extend(
+                object["data"].as_object().into_iter().flatten().map(|(k, v)| (k.clone(), v.clone())),
+            );
+            (changed != existing).then_some(changed)
+        }
         Rule::Ports => {
             let mut moved = existing.clone();
             moved["spec"]["ports"] = object["spec"]["ports"].clone();

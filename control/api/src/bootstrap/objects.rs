@@ -40,7 +40,9 @@ pub(crate) fn all(server: &Server) -> Vec<Wanted> {
         all.extend(wanted("scheduling.k8s.io", "priorityclasses", Rule::Once, object));
     }
     all.extend(cidr(server));
-    all.extend(record(server));
+    let first = server.config.service_cidrs.first().and_then(first_address);
+    all.extend(first.and_then(|ip| record(ip, "default", "kubernetes")));
+    all.extend(dns(server));
     all.extend(address(server));
     for namespace in NAMESPACES {
         all.extend(of_namespace(server, namespace));
@@ -116,18 +118,59 @@ fn service(server: &Server) -> Option<Wanted> {
     wanted("", "services", Rule::Ports, service)
 }
 
-/// The record of the `kubernetes` Service's address.
-fn record(server: &Server) -> Option<Wanted> {
-    let ip = server.config.service_cidrs.first().and_then(first_address)?;
+/// The record of a Service's address.
+fn record(ip: IpAddr, namespace: &str, service: &str) -> Option<Wanted> {
     let record = json!({
         "metadata": {"name": canonical(ip), "labels": {"ipaddress.kubernetes.io/ip-family": family(ip),
             "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"}},
-        "spec": {"parentRef": {"resource": "services", "namespace": "default", "name": "kubernetes"}},
+        "spec": {"parentRef": {"resource": "services", "namespace": namespace, "name": service}},
     });
     wanted("networking.k8s.io", "ipaddresses", Rule::Once, record)
 }
 
-/// The `kubernetes` Service and where it leads: to this server, and with etcd to those beside it. Nothing while the port
+/// The Service of the name service. Each node answers for it by itself: it selects no pods, and proxies leave it alone.
+fn dns(server: &Server) -> Vec<Wanted> {
+    let ips = &server.config.dns;
+    let Some(first) = ips.first() else { return Vec::new() };
+    let texts: Vec<String> = ips.iter().map(ToString::to_string).collect();
+    let families: Vec<&str> = ips.iter().map(|ip| family(*ip)).collect();
+    let policy = if ips.len() > 1 { "RequireDualStack" } else { "SingleStack" };
+    let port = |name, protocol| json!({"name": name, "port": 53, "protocol": protocol, "targetPort": 53});
+    let service = json!({
+        "metadata": {"name": "kube-dns", "namespace": "kube-system", "labels": {
+            "k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS",
+            "service.kubernetes.io/service-proxy-name": "cleat-dns"}},
+        "spec": {
+            "clusterIP": first.to_string(), "clusterIPs": texts, "internalTrafficPolicy": "Cluster",
+            "ipFamilies": families, "ipFamilyPolicy": policy, "sessionAffinity": "None", "type": "ClusterIP",
+            "ports": [port("dns", "UDP"), port("dns-tcp", "TCP")],
+        },
+        "status": {"loadBalancer": {}},
+    });
+    let records = ips.iter().map(|ip| record(*ip, "kube-system", "kube-dns"));
+    records.chain([wanted("", "services", Rule::Once, service)]).flatten().collect()
+}
+
+/// How a node finds the cluster that knows no more than a token: anybody may read it, and a controller signs it with each
+/// token.
+fn cluster_info(server: &Server, port: u16) -> Option<Wanted> {
+    use base64::Engine as _;
+    let authority = base64::engine::general_purpose::STANDARD.encode(server.pki.bundle());
+    let url = format!("https://{}", std::net::SocketAddr::new(server.config.advertise, port));
+    // JSON is YAML; the order of members matters to nobody.
+    let kubeconfig = json!({"apiVersion": "v1", "kind": "Config", "preferences": {}, "users": [], "contexts": [],
+        "current-context": "",
+        "clusters": [{"name": "", "cluster": {"certificate-authority-data": authority, "server": url}}]});
+    let object = json!({
+        "metadata": {"name": "cluster-info", "namespace": "kube-public"},
+        "data": {"kubeconfig": kubeconfig.to_string()},
+    });
+    // Of several servers, each is as good as any.
+    let rule = if server.config.etcd.is_some() { Rule::Once } else { Rule::Entries };
+    wanted("", "configmaps", rule, object)
+}
+
+/// The `kubernetes` Service, where it leads, and how who joins finds it: to this server, and with etcd to those beside it. Nothing while the port
 /// is not known.
 pub(crate) fn address(server: &Server) -> Vec<Wanted> {
     let (ip, port) = (server.config.advertise, port(server));
@@ -157,6 +200,7 @@ pub(crate) fn address(server: &Server) -> Vec<Wanted> {
         service(server),
         wanted("discovery.k8s.io", "endpointslices", Rule::Always, slice),
         wanted("", "endpoints", Rule::Always, endpoints),
+        cluster_info(server, port),
     ];
     all.into_iter().flatten().collect()
 }

@@ -18,7 +18,7 @@ fn the_table_has_upstreams_objects() {
     let count = |resource| objects.iter().filter(|(r, _)| r.resource == resource).count();
     assert_eq!(
         [count("clusterroles"), count("clusterrolebindings"), count("roles"), count("rolebindings")],
-        [69, 50, 7, 7]
+        [72, 57, 8, 8]
     );
     for (resource, object) in &objects {
         assert!(object::labels(object).any(|label| label == LABEL), "{object}");
