@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Up;
@@ -15,7 +16,7 @@ use crate::parts::Parts;
 use crate::paths::Paths;
 use crate::plane::ControlPlane;
 use crate::progress;
-use crate::worker::{Caches, Orders, Worker};
+use crate::worker::{Membership, Orders, Worker};
 
 pub(crate) async fn run(up: Up) -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() {
@@ -41,9 +42,11 @@ async fn cluster(up: &Up, paths: &Paths) -> anyhow::Result<()> {
     let shutdown = daemon::shutdown_on_signal()?;
     let plane = ControlPlane::open(&up.plane, None, paths).await?;
     let name = agent_config(paths, &up.node, None)?.node_name;
-    let caches = Caches {
+    let membership = Membership {
         agent: plane.cache(&format!("system:node:{name}"), &["system:nodes"]),
         proxy: plane.cache("system:kube-proxy", &[]),
+        serving: watch::channel(None).1,
+        authority: watch::channel(plane.server().pki.bundle()).1,
     };
     let orders = Orders {
         node: &up.node,
@@ -51,7 +54,7 @@ async fn cluster(up: &Up, paths: &Paths) -> anyhow::Result<()> {
         runtime: &up.runtime,
         manifests: up.manifests.as_deref(),
     };
-    let worker = Worker::open(&orders, paths, plane.cluster(), caches).await?;
+    let worker = Worker::open(&orders, paths, plane.cluster(), membership).await?;
     let screen = tokio::spawn(progress::pulls(worker.images()));
     introduce(&plane, &worker, paths, began);
     let mut parts = Parts::new();

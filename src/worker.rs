@@ -4,6 +4,7 @@
 use anyhow::{Context, bail};
 use client::Cache;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::args;
@@ -20,6 +21,9 @@ pub(crate) struct Worker {
     overlay: Option<overlay::Config>,
 }
 
+/// The port of the kubelet's API.
+const KUBELET_PORT: u16 = 10250;
+
 /// What the command line says of a node.
 pub(crate) struct Orders<'a> {
     pub(crate) node: &'a args::Node,
@@ -29,17 +33,16 @@ pub(crate) struct Orders<'a> {
 }
 
 impl Worker {
-    /// Opens the CRI server, and makes up everybody's configuration. `cache` is shared by all; `named` gives it in the
-    /// name of the node's agent (`system:node:NAME`) or of the proxy.
+    /// Opens the CRI server, and makes up everybody's configuration.
     pub(crate) async fn open(
         orders: &Orders<'_>,
         paths: &Paths,
         cluster: &Cluster,
-        caches: Caches,
+        membership: Membership,
     ) -> anyhow::Result<Self> {
         let mut agent = daemon::agent_config(paths, orders.node, orders.manifests)?;
         let node = agent.node_name.clone();
-        let mut api = agent::Api::new(caches.agent.clone());
+        let mut api = agent::Api::new(membership.agent.clone());
         for label in &orders.node.node_labels {
             let (key, value) = label.split_once('=').unwrap_or((label, ""));
             api.labels.insert(key.to_owned(), value.to_owned());
@@ -47,13 +50,16 @@ impl Worker {
         let taints = orders.node.register_with_taints.iter().map(|text| taint(text));
         api.taints = taints.collect::<anyhow::Result<_>>()?;
         agent.api = Some(api);
+        agent.cluster_dns = cluster.dns();
+        agent.cluster_domain.clone_from(&cluster.domain);
+        agent.serving = Some(agent::Serving::new(KUBELET_PORT, membership.serving, membership.authority));
         let mut cri = daemon::cri_config(paths, orders.runtime)?;
         let mut overlay = None;
         if orders.runtime.cni_conf_dir.is_none() {
             cri.cni_conf_dir = paths.data.join("cni/net.d");
             let leases = paths.data.join("cni/networks");
             let mut config = overlay::Config::new(
-                caches.agent,
+                membership.agent,
                 &node,
                 cri.cni_conf_dir.clone(),
                 leases,
@@ -64,7 +70,7 @@ impl Worker {
             config.node_ips.extend(orders.node.node_ip);
             overlay = Some(config);
         }
-        let mut proxy = proxy::Config::new(caches.proxy, &node);
+        let mut proxy = proxy::Config::new(membership.proxy, &node);
         proxy.node_ips.extend(orders.node.node_ip);
         proxy.pod_cidrs.clone_from(&cluster.pods);
         proxy.service_cidrs.clone_from(&cluster.services);
@@ -95,12 +101,16 @@ impl Worker {
     }
 }
 
-/// The watch cache in everybody's name.
-pub(crate) struct Caches {
+/// A node's place in its cluster: the watch cache in everybody's name, and what it shows and trusts.
+pub(crate) struct Membership {
     /// As `system:node:NAME`.
     pub(crate) agent: Cache,
     /// As one who may read services and their endpoints.
     pub(crate) proxy: Cache,
+    /// The certificate that the kubelet's API is served with.
+    pub(crate) serving: watch::Receiver<Option<pki::Identity>>,
+    /// The cluster's authorities, in PEM.
+    pub(crate) authority: watch::Receiver<String>,
 }
 
 /// Reads `KEY=VALUE:EFFECT`, `KEY:EFFECT`.
