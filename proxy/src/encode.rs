@@ -1,7 +1,9 @@
 //! Rule sets in the kernel's own form.
 
 use netlink::nft::{self, Cmp, Ct, Element, Meta, TypeId};
-use proxy_rules::{Base, Batch, Change, Data, Family, Field, Hook, Key, Kind, Op, Part, Reject, Rule, SetName, Verdict};
+use proxy_rules::{
+    Base, Batch, Change, Data, Family, Field, Hook, Key, Kind, Op, Part, Reject, Rule, SetName, Verdict,
+};
 
 /// Our table, in each family.
 pub(crate) const TABLE: &str = "cleat-proxy";

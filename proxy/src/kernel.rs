@@ -65,7 +65,8 @@ impl Kernel {
             let rewritten = |change: &Change| matches!(change, Change::SetRules(..) | Change::AddChain(..));
             batch.changes.extend(changes.iter().filter(|c| matches!(c, Change::AddSet(_))).cloned());
             batch.changes.extend(rules.chains.iter().map(|(name, c)| Change::AddChain(name.clone(), c.base)));
-            let rewrite = |(name, c): (&String, &proxy_rules::Chain)| Change::SetRules(name.clone(), c.rules.clone());
+            let rewrite =
+                |(name, c): (&String, &proxy_rules::Chain)| Change::SetRules(name.clone(), c.rules.clone());
             batch.changes.extend(rules.chains.iter().map(rewrite));
             let rest = changes.into_iter().filter(|c| !rewritten(c) && !matches!(c, Change::AddSet(_)));
             batch.changes.extend(rest);
@@ -165,6 +166,30 @@ impl Kernel {
             Err(e) if e.is_absent() => Ok(()),
             done => done,
         }
+    }
+
+    /// Forgets the clients of services with affinity whose key and value `stale` says yes to.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn forget_clients(&mut self, stale: impl Fn(Key, Key) -> bool) -> Result<(), NetlinkError> {
+        let of = family(self.family);
+        let set = SetName::Affinity.name();
+        for found in self.nft.elements(of, TABLE, set)? {
+            let both = Key::read(&found.key).zip(Key::read(&found.value));
+            if !both.is_some_and(|(key, value)| stale(key, value)) {
+                continue;
+            }
+            let client = nft::Element { key: found.key, last: None, data: None, comment: String::new() };
+            let mut batch = nft::Batch::new(of, TABLE);
+            batch.delete_elements(set, [&client]);
+            match self.nft.commit(&batch) {
+                // his time was over meanwhile
+                Err(e) if e.is_absent() => {}
+                done => done?,
+            }
+        }
+        self.check().map(drop)
     }
 
     fn retire(&mut self, batch: &Batch) {

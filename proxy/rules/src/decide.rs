@@ -60,15 +60,19 @@ impl Parts {
 
 impl Decision {
     /// Decides; endpoints that were chosen before keep their index where that is possible.
-    pub(crate) fn of(entry: &Entry, node: &Node, family: Family, before: Option<&Decision>) -> Option<Decision> {
+    pub(crate) fn of(
+        entry: &Entry,
+        node: &Node,
+        family: Family,
+        before: Option<&Decision>,
+    ) -> Option<Decision> {
         let service = entry.service.as_ref()?;
         let ours = |ips: &[IpAddr]| ips.iter().copied().filter(|ip| Family::of(*ip) == family).collect();
         let cluster_ips: Vec<IpAddr> = ours(&service.cluster_ips);
         let ports = service.ports.iter().map(|port| {
             let mut picked = pick_entry(entry, service, port, node, family);
-            let known = before.and_then(|b| {
-                b.ports.iter().find(|p| (p.protocol, p.port) == (port.protocol, port.port))
-            });
+            let known = before
+                .and_then(|b| b.ports.iter().find(|p| (p.protocol, p.port) == (port.protocol, port.port)));
             if let Some(known) = known {
                 picked.cluster = place(&known.picked.cluster, picked.cluster);
                 picked.local = place(&known.picked.local, picked.local);
@@ -130,7 +134,13 @@ impl Decision {
         let key = Key::front(self.cluster_ip, served.protocol, served.port);
         match self.choice(self.internal_local, picked) {
             Some(choice) => {
-                self.send(&ADDRESSES, key, To { front: Front::Address, choice, outside: None }, picked, parts);
+                self.send(
+                    &ADDRESSES,
+                    key,
+                    To { front: Front::Address, choice, outside: None },
+                    picked,
+                    parts,
+                );
             }
             None => parts.own.add(SetName::NoEndpointServices, key, refusal(picked)),
         }
@@ -201,7 +211,8 @@ impl Decision {
         self.ports.iter().filter(|served| served.protocol == UDP).map(|served| {
             let service = (self.cluster_ip, UDP, served.port);
             let mut fronts = vec![service];
-            fronts.extend(self.external_ips.iter().chain(&self.balancer_ips).map(|ip| (*ip, UDP, served.port)));
+            fronts
+                .extend(self.external_ips.iter().chain(&self.balancer_ips).map(|ip| (*ip, UDP, served.port)));
             if served.node_port != 0 {
                 fronts.push((NODE_PORT, UDP, served.node_port));
             }

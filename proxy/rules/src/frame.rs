@@ -114,7 +114,8 @@ pub(crate) fn frame(node: &Node, family: Family) -> Ruleset {
     for set in SetName::BASE {
         rules.sets.insert(set, Default::default());
     }
-    let loopback: IpNet = if family == Family::V4 { "127.0.0.0/8" } else { "::1/128" }.parse().expect("it is one");
+    let loopback: IpNet =
+        if family == Family::V4 { "127.0.0.0/8" } else { "::1/128" }.parse().expect("it is one");
     let open = node.node_port_networks().unwrap_or_default();
     let open: Vec<IpNet> = open.into_iter().filter(|n| !loopback.contains(n)).collect();
     rules.add_networks(SetName::NodePortAddresses, &open);
@@ -139,7 +140,11 @@ pub(crate) fn frame(node: &Node, family: Family) -> Ruleset {
     chain("nat-prerouting", Some((nat, Hook::Prerouting, -100)), vec![rule("", [jump("services")])]);
     chain("nat-output", Some((nat, Hook::Output, -100)), vec![rule("", [jump("services")])]);
     let refused = ["no-endpoints", "no-service"];
-    chain("filter-input", Some((filter, Hook::Input, 0)), ["no-endpoints-nodeport", "no-endpoints"].map(new).to_vec());
+    chain(
+        "filter-input",
+        Some((filter, Hook::Input, 0)),
+        ["no-endpoints-nodeport", "no-endpoints"].map(new).to_vec(),
+    );
     chain("filter-forward", Some((filter, Hook::Forward, 0)), refused.map(new).to_vec());
     chain("filter-output", Some((filter, Hook::Output, 0)), refused.map(new).to_vec());
     chain("nat-postrouting", Some((nat, Hook::Postrouting, 100)), postrouting(node, family));
@@ -260,8 +265,7 @@ fn postrouting(node: &Node, family: Family) -> Vec<Rule> {
         Op::Masquerade,
     ];
     let original = Op::Load(0, Field::OriginalDestination);
-    let cluster =
-        [original, Op::In(0, SetName::ClusterIps), Op::Verdict(goto("masquerade-off-cluster"))];
+    let cluster = [original, Op::In(0, SetName::ClusterIps), Op::Verdict(goto("masquerade-off-cluster"))];
     vec![
         rule("not translated", status.into_iter().chain([Op::Verdict(Verdict::Return)])),
         rule("", [jump("learn")]),

@@ -22,11 +22,12 @@ mod tables;
 
 pub use decide::Stays;
 pub use diff::{Batch, Change, diff};
-pub use model::{Endpoint, Port, Service, ServiceMap, ServiceName, Slice};
 pub use frame::{LocalTraffic, Node, NodePorts};
+pub use model::{Endpoint, Port, Service, ServiceMap, ServiceName, Slice};
 pub use pick::Target;
 pub use ruleset::{
-    Base, Chain, Data, Elements, Family, Field, Hook, Key, Kind, Op, Part, Reject, Rule, Ruleset, SetName, Verdict,
+    Base, Chain, Data, Elements, Family, Field, Hook, Key, Kind, Op, Part, Reject, Rule, Ruleset, SetName,
+    Verdict,
 };
 pub use shape::Shape;
 pub use simulate::{Learned, Outcome, Packet, simulate, walk};

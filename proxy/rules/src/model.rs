@@ -198,9 +198,8 @@ impl Slice {
             Some((text(port, &["name"]).to_owned(), protocol(text(port, &["protocol"]))?, number))
         });
         let endpoints = items(object, &["endpoints"]).filter_map(|one| {
-            let condition = |name, unset| {
-                at(one, &["conditions", name]).and_then(Value::as_bool).unwrap_or(unset)
-            };
+            let condition =
+                |name, unset| at(one, &["conditions", name]).and_then(Value::as_bool).unwrap_or(unset);
             let hints = |of| {
                 let names = items(one, &["hints", of]).map(|hint| text(hint, &["name"]).into());
                 names.collect::<Vec<Box<str>>>()

@@ -26,7 +26,13 @@ pub(crate) struct Picked {
 /// Picks the endpoints of a port in one family: those that are ready, or, where none is, those that end but still
 /// serve; narrowed to this node's or zone's by hints if all have them and some are meant for here.
 #[must_use]
-pub(crate) fn pick_entry(entry: &Entry, service: &Service, port: &Port, node: &Node, family: Family) -> Picked {
+pub(crate) fn pick_entry(
+    entry: &Entry,
+    service: &Service,
+    port: &Port,
+    node: &Node,
+    family: Family,
+) -> Picked {
     let mut endpoints: BTreeMap<Target, &Endpoint> = BTreeMap::new();
     for slice in entry.slices.values() {
         for (name, protocol, number) in &slice.ports {

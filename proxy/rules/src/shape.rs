@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::frame::{LOCAL, Node, goto, load_front, pods, rule};
-use crate::ruleset::{Chain, Family, Field, Op, Rule, SetName, Verdict};
+use crate::ruleset::{Chain, Family, Field, Op, Rule, SetName};
 
 /// How a packet names a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -32,7 +32,8 @@ impl UdpServices {
         let mut ports = known.ports.iter();
         let Some(port) = ports.find(|p| (p.protocol, p.port) == (service.1, service.2)) else { return };
         let slices = entry.slices.values();
-        let slices = slices.filter(|s| s.ports.iter().any(|(n, p, _)| *n == port.name && *p == port.protocol));
+        let slices =
+            slices.filter(|s| s.ports.iter().any(|(n, p, _)| *n == port.name && *p == port.protocol));
         let serving = slices.flat_map(|s| &s.endpoints).filter(|e| e.serving && Family::of(e.ip) == family);
         let serving: BTreeSet<IpAddr> = serving.map(|e| e.ip).collect();
         // nowhere else to go: what there is may be better than nothing

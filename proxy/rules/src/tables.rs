@@ -103,6 +103,12 @@ impl Tables {
         diff(&before, &self.ruleset())
     }
 
+    /// Of the addresses in it.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
     /// The node that the rules are for.
     #[must_use]
     pub fn node(&self) -> &Node {
@@ -129,7 +135,9 @@ impl Tables {
         let wanted = |name: &ServiceName| names.is_none_or(|names| names.contains(name));
         for (name, decision) in self.decisions.iter().filter(|(name, _)| wanted(name)) {
             if let Some(entry) = map.entries.get(name) {
-                decision.udp().for_each(|(fronts, service)| services.add(entry, &fronts, service, self.family));
+                decision
+                    .udp()
+                    .for_each(|(fronts, service)| services.add(entry, &fronts, service, self.family));
             }
         }
         services
@@ -184,7 +192,8 @@ impl Tables {
     fn exchange(&mut self, before: Parts, after: Parts) -> Batch {
         let was_affine = self.shapes.affine();
         let come: Vec<Shape> = after.shapes.into_iter().flat_map(|shape| self.shapes.add(shape)).collect();
-        let gone: Vec<Shape> = before.shapes.into_iter().flat_map(|shape| self.shapes.remove(shape)).collect();
+        let gone: Vec<Shape> =
+            before.shapes.into_iter().flat_map(|shape| self.shapes.remove(shape)).collect();
         let is_affine = self.shapes.affine();
         let (mut here, mut away) = (Vec::new(), Vec::new());
         for ip in after.here {

@@ -1,0 +1,576 @@
+//! DNS messages (RFC 1035, EDNS0 of RFC 6891): questions are read, answers written, and what upstream servers answer is
+//! passed on as bytes with its times to live counted down. Pure; any bytes are read without a panic.
+
+use std::net::IpAddr;
+
+use crate::name::{self, Name};
+
+const HEADER_BYTES: usize = 12;
+/// What a client without EDNS can take over UDP.
+const UDP_BYTES: u16 = 512;
+/// What fits into a packet everywhere: the size that is offered and never exceeded over UDP.
+pub const UDP_BYTES_MAX: u16 = 1232;
+const OPT: u16 = 41;
+const IN: u16 = 1;
+
+/// Types of records.
+pub mod kind {
+    #![allow(missing_docs)]
+    pub const A: u16 = 1;
+    pub const NS: u16 = 2;
+    pub const CNAME: u16 = 5;
+    pub const SOA: u16 = 6;
+    pub const PTR: u16 = 12;
+    pub const MX: u16 = 15;
+    pub const TXT: u16 = 16;
+    pub const AAAA: u16 = 28;
+    pub const SRV: u16 = 33;
+    pub const ANY: u16 = 255;
+}
+
+/// How a question ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rcode {
+    /// It has an answer, be it an empty one.
+    NoError = 0,
+    /// The question is no question.
+    FormErr = 1,
+    /// The server cannot tell now.
+    ServFail = 2,
+    /// There is no such name.
+    NxDomain = 3,
+    /// The server does not do such a thing.
+    NotImp = 4,
+    /// The server does not want to.
+    Refused = 5,
+    /// The client's EDNS is of a version to come.
+    BadVers = 16,
+}
+
+/// What a client's EDNS says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Edns {
+    /// What it can take over UDP, in bytes.
+    pub size: u16,
+    /// It wants DNSSEC's records.
+    pub dnssec: bool,
+    version: u8,
+}
+
+/// A question as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Query {
+    /// To be repeated in the answer.
+    pub id: u16,
+    /// Find out what is not known here.
+    pub recursion: bool,
+    /// Do not check signatures.
+    pub unchecked: bool,
+    /// The name asked for.
+    pub name: Name,
+    /// The type of record.
+    pub kind: u16,
+    /// The client's EDNS.
+    pub edns: Option<Edns>,
+    /// The question as it stood in the message, letters as they were.
+    question: Vec<u8>,
+}
+
+/// Why there is no question to answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unreadable {
+    /// Say nothing: it is no question at all, or an answer.
+    Silent,
+    /// Say so, with this message.
+    Refuse(Rcode, Vec<u8>),
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..at + 2).map(|b| u16::from_be_bytes([b[0], b[1]]))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..at + 4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]))
+}
+
+impl Query {
+    /// Reads a client's message.
+    ///
+    /// # Errors
+    /// See [`Unreadable`].
+    pub fn read(message: &[u8]) -> Result<Query, Unreadable> {
+        let (Some(id), Some(flags), true) = (u16_at(message, 0), u16_at(message, 2), message.len() >= HEADER_BYTES)
+        else {
+            return Err(Unreadable::Silent);
+        };
+        if flags & 0x8000 != 0 {
+            return Err(Unreadable::Silent);
+        }
+        let refuse = |rcode: Rcode| {
+            let flags = 0x8000 | flags & 0x7900 | rcode as u16;
+            let header = [id, flags, 0, 0, 0, 0].map(u16::to_be_bytes).concat();
+            Err(Unreadable::Refuse(rcode, header))
+        };
+        if flags & 0x7800 != 0 {
+            return refuse(Rcode::NotImp);
+        }
+        let Some(mut query) = Query::body(message) else { return refuse(Rcode::FormErr) };
+        let class = u16_at(&query.question, query.question.len() - 2);
+        (query.id, query.recursion, query.unchecked) = (id, flags & 0x100 != 0, flags & 0x10 != 0);
+        if query.edns.is_some_and(|edns| edns.version > 0) {
+            return Err(Unreadable::Refuse(Rcode::BadVers, query.refusal(Rcode::BadVers)));
+        }
+        match class {
+            Some(IN) => Ok(query),
+            _ => Err(Unreadable::Refuse(Rcode::Refused, query.refusal(Rcode::Refused))),
+        }
+    }
+
+    fn body(message: &[u8]) -> Option<Query> {
+        let counts = [4, 6, 8, 10].map(|at| u16_at(message, at).unwrap_or(0));
+        let [1, 0, 0, extra] = counts else { return None };
+        let (name, after) = name::read(message, HEADER_BYTES)?;
+        let kind = u16_at(message, after)?;
+        let question = message.get(HEADER_BYTES..after + 4)?.to_vec();
+        // a question stands first: it points nowhere
+        if question.len() != name.wire().len() + 4 {
+            return None;
+        }
+        let mut edns = None;
+        let mut at = after + 4;
+        for _ in 0..extra {
+            let record = Found::read(message, at)?;
+            if record.kind == OPT {
+                let [_, version, flags, _] = record.ttl.to_be_bytes();
+                let twice = edns.replace(Edns { size: record.class, dnssec: flags & 0x80 != 0, version });
+                if twice.is_some() || record.name != Name::root() {
+                    return None;
+                }
+            }
+            at = record.end;
+        }
+        Some(Query { id: 0, recursion: false, unchecked: false, name, kind, edns, question })
+    }
+
+    /// A question of our own.
+    #[must_use]
+    pub fn new(id: u16, name: &Name, kind: u16, dnssec: bool, unchecked: bool) -> Query {
+        let question = [name.wire(), &kind.to_be_bytes(), &IN.to_be_bytes()].concat();
+        let edns = Some(Edns { size: UDP_BYTES_MAX, dnssec, version: 0 });
+        Query { id, recursion: true, unchecked, name: name.clone(), kind, edns, question }
+    }
+
+    /// As a message.
+    #[must_use]
+    pub fn write(&self) -> Vec<u8> {
+        let flags = u16::from(self.recursion) << 8 | u16::from(self.unchecked) << 4;
+        let extra = u16::from(self.edns.is_some());
+        let mut message = [self.id, flags, 1, 0, 0, extra].map(u16::to_be_bytes).concat();
+        message.extend_from_slice(&self.question);
+        if let Some(edns) = self.edns {
+            opt(&mut message, edns.dnssec, Rcode::NoError);
+        }
+        message
+    }
+
+    /// How long an answer over UDP may be.
+    #[must_use]
+    pub fn udp_limit(&self) -> usize {
+        self.edns.map_or(UDP_BYTES, |edns| edns.size.clamp(UDP_BYTES, UDP_BYTES_MAX)).into()
+    }
+
+    /// An answer without records.
+    #[must_use]
+    pub fn refusal(&self, rcode: Rcode) -> Vec<u8> {
+        Reply { rcode, ..Reply::default() }.write(self, usize::MAX)
+    }
+
+    fn header(&self, message: &mut Vec<u8>, flags: u16, rcode: Rcode) {
+        let asked = u16::from(self.recursion) << 8 | u16::from(self.unchecked) << 4;
+        // recursion is available
+        let flags = 0x8080 | asked | flags | rcode as u16 & 0xf;
+        message.extend([self.id, flags, 1, 0, 0, 0].map(u16::to_be_bytes).concat());
+        message.extend_from_slice(&self.question);
+    }
+
+    fn finish(&self, message: &mut Vec<u8>, mut counts: [u16; 3], rcode: Rcode) {
+        if let Some(edns) = self.edns {
+            opt(message, edns.dnssec, rcode);
+            counts[2] += 1;
+        }
+        for (at, count) in [6, 8, 10].into_iter().zip(counts) {
+            message[at..at + 2].copy_from_slice(&count.to_be_bytes());
+        }
+    }
+
+    /// An answer that only says: ask again over TCP.
+    fn truncated(&self, rcode: Rcode, authoritative: bool) -> Vec<u8> {
+        let mut message = Vec::with_capacity(64);
+        self.header(&mut message, 0x200 | u16::from(authoritative) << 10, rcode);
+        self.finish(&mut message, [0; 3], rcode);
+        message
+    }
+}
+
+fn opt(message: &mut Vec<u8>, dnssec: bool, rcode: Rcode) {
+    message.push(0);
+    let flags = [(rcode as u16 >> 4).to_be_bytes()[1], 0, u8::from(dnssec) << 7, 0];
+    message.extend([OPT, UDP_BYTES_MAX].map(u16::to_be_bytes).concat());
+    message.extend(flags);
+    message.extend([0, 0]);
+}
+
+/// What a record says.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Data {
+    /// A or AAAA.
+    Ip(IpAddr),
+    /// Another name for it.
+    Cname(Name),
+    /// The name of an address.
+    Ptr(Name),
+    /// A name server.
+    Ns(Name),
+    /// Priority, weight, port, host.
+    Srv(u16, u16, u16, Name),
+    /// Text of at most 255 bytes.
+    Txt(String),
+    /// Name server, mailbox of the responsible, serial number, and for how many seconds "no such name" holds.
+    Soa(Name, Name, u32, u32),
+}
+
+impl Data {
+    /// The type of the record.
+    #[must_use]
+    pub fn kind(&self) -> u16 {
+        match self {
+            Data::Ip(IpAddr::V4(_)) => kind::A,
+            Data::Ip(IpAddr::V6(_)) => kind::AAAA,
+            Data::Cname(_) => kind::CNAME,
+            Data::Ptr(_) => kind::PTR,
+            Data::Ns(_) => kind::NS,
+            Data::Srv(..) => kind::SRV,
+            Data::Txt(_) => kind::TXT,
+            Data::Soa(..) => kind::SOA,
+        }
+    }
+}
+
+/// A record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Of what.
+    pub name: Name,
+    /// For how many seconds it may be remembered.
+    pub ttl: u32,
+    /// What it says.
+    pub data: Data,
+}
+
+/// An answer of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// How it ended.
+    pub rcode: Rcode,
+    /// Whether this server is the one that knows.
+    pub authoritative: bool,
+    /// What was asked for.
+    pub answers: Vec<Record>,
+    /// Who knows; with an empty answer, for how long that holds.
+    pub authority: Vec<Record>,
+    /// What will be asked for next.
+    pub extra: Vec<Record>,
+}
+
+impl Default for Reply {
+    fn default() -> Reply {
+        Reply {
+            rcode: Rcode::NoError,
+            authoritative: false,
+            answers: Vec::new(),
+            authority: Vec::new(),
+            extra: Vec::new(),
+        }
+    }
+}
+
+impl Reply {
+    /// As a message of at most `limit` bytes. Extra records are left out where they do not fit; where the others do
+    /// not, the answer says to ask over TCP.
+    #[must_use]
+    pub fn write(&self, query: &Query, limit: usize) -> Vec<u8> {
+        let limit = limit.min(usize::from(u16::MAX));
+        let room = limit.saturating_sub(if query.edns.is_some() { 11 } else { 0 });
+        let mut writer = Writer { message: Vec::with_capacity(256), suffixes: Vec::new() };
+        query.header(&mut writer.message, u16::from(self.authoritative) << 10, self.rcode);
+        writer.remember(&query.name, HEADER_BYTES);
+        let mut counts = [0; 3];
+        for (section, count) in [&self.answers, &self.authority, &self.extra].into_iter().zip(&mut counts) {
+            let extra = std::ptr::eq(section, &self.extra);
+            for record in section {
+                let before = writer.message.len();
+                writer.record(record);
+                if writer.message.len() > room {
+                    if !extra {
+                        return query.truncated(self.rcode, self.authoritative);
+                    }
+                    writer.message.truncate(before);
+                    break;
+                }
+                *count += 1;
+            }
+        }
+        query.finish(&mut writer.message, counts, self.rcode);
+        writer.message
+    }
+}
+
+/// A message being written. Names that end as one before point there.
+struct Writer {
+    message: Vec<u8>,
+    /// Ends of names, and where they stand.
+    suffixes: Vec<(Vec<u8>, u16)>,
+}
+
+impl Writer {
+    fn record(&mut self, record: &Record) {
+        self.name(&record.name);
+        self.u16s(&[record.data.kind(), IN]);
+        self.message.extend(record.ttl.to_be_bytes());
+        let at = self.message.len();
+        self.u16s(&[0]);
+        match &record.data {
+            Data::Ip(IpAddr::V4(ip)) => self.message.extend(ip.octets()),
+            Data::Ip(IpAddr::V6(ip)) => self.message.extend(ip.octets()),
+            Data::Cname(name) | Data::Ptr(name) | Data::Ns(name) => self.name(name),
+            Data::Srv(priority, weight, port, host) => {
+                self.u16s(&[*priority, *weight, *port]);
+                // RFC 2782: not compressed
+                self.message.extend_from_slice(host.wire());
+            }
+            Data::Txt(text) => {
+                let text = &text.as_bytes()[..text.len().min(255)];
+                self.message.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
+                self.message.extend_from_slice(text);
+            }
+            Data::Soa(server, mailbox, serial, negative) => {
+                self.name(server);
+                self.name(mailbox);
+                for number in [*serial, 7200, 1800, 86400, *negative] {
+                    self.message.extend(number.to_be_bytes());
+                }
+            }
+        }
+        let length = u16::try_from(self.message.len() - at - 2).expect("a record is shorter than 64 kB");
+        self.message[at..at + 2].copy_from_slice(&length.to_be_bytes());
+    }
+
+    fn u16s(&mut self, numbers: &[u16]) {
+        numbers.iter().for_each(|number| self.message.extend(number.to_be_bytes()));
+    }
+
+    fn name(&mut self, name: &Name) {
+        let wire = name.wire();
+        let mut at = 0;
+        while wire[at] != 0 {
+            if let Some((_, target)) = self.suffixes.iter().find(|(suffix, _)| suffix == &wire[at..]) {
+                let pointer = (0xc000 | target).to_be_bytes();
+                self.remember_until(name, self.message.len(), at);
+                self.message.extend_from_slice(&wire[..at]);
+                self.message.extend(pointer);
+                return;
+            }
+            at += 1 + usize::from(wire[at]);
+        }
+        self.remember(name, self.message.len());
+        self.message.extend_from_slice(wire);
+    }
+
+    fn remember(&mut self, name: &Name, place: usize) {
+        self.remember_until(name, place, name.wire().len() - 1);
+    }
+
+    /// Remembers the ends of a name that begin before `end` within it.
+    fn remember_until(&mut self, name: &Name, place: usize, end: usize) {
+        let wire = name.wire();
+        let mut at = 0;
+        while at < end {
+            if let Ok(place) = u16::try_from(place + at)
+                && place < 0x4000
+            {
+                self.suffixes.push((wire[at..].to_vec(), place));
+            }
+            at += 1 + usize::from(wire[at]);
+        }
+    }
+}
+
+/// A record as it stands in a message.
+struct Found {
+    name: Name,
+    kind: u16,
+    class: u16,
+    ttl: u32,
+    /// Where the time to live stands.
+    ttl_at: usize,
+    /// Where its data stands.
+    data: std::ops::Range<usize>,
+    end: usize,
+}
+
+impl Found {
+    fn read(message: &[u8], at: usize) -> Option<Found> {
+        let (name, at) = name::read(message, at)?;
+        let length = usize::from(u16_at(message, at + 8)?);
+        let end = at + 10 + length;
+        message.get(..end)?;
+        Some(Found {
+            name,
+            kind: u16_at(message, at)?,
+            class: u16_at(message, at + 2)?,
+            ttl: u32_at(message, at + 4)?,
+            ttl_at: at + 4,
+            data: at + 10..end,
+            end,
+        })
+    }
+}
+
+/// What an upstream server answered, ready to be passed on to whoever asks the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Passed {
+    /// Header, question and records, without EDNS.
+    message: Box<[u8]>,
+    /// Where times to live stand.
+    ttls: Box<[u16]>,
+    /// For how many seconds all of it may be remembered.
+    pub ttl: u32,
+    /// How it ended.
+    pub rcode: u8,
+}
+
+/// Why an upstream server's message is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// Not to this question; wait on.
+    Other,
+    /// It does not fit into UDP.
+    Truncated,
+}
+
+impl Passed {
+    /// Reads an answer to `query`.
+    ///
+    /// # Errors
+    /// See [`NoAnswer`].
+    pub fn read(query: &Query, message: &[u8]) -> Result<Passed, NoAnswer> {
+        let flags = u16_at(message, 2).ok_or(NoAnswer::Other)?;
+        let same = u16_at(message, 0) == Some(query.id) && flags & 0xf800 == 0x8000;
+        let body = HEADER_BYTES + query.question.len();
+        let question = message.get(HEADER_BYTES..body).ok_or(NoAnswer::Other)?;
+        let counts = [4, 6, 8, 10].map(|at| u16_at(message, at).unwrap_or(0));
+        if !same || counts[0] != 1 || !question.eq_ignore_ascii_case(&query.question) {
+            return Err(NoAnswer::Other);
+        }
+        if flags & 0x200 != 0 {
+            return Err(NoAnswer::Truncated);
+        }
+        let rcode = flags & 0xf;
+        Passed::records(query, message, counts, u8::try_from(rcode).unwrap_or(2)).ok_or(NoAnswer::Other)
+    }
+
+    fn records(query: &Query, message: &[u8], counts: [u16; 4], rcode: u8) -> Option<Passed> {
+        let mut kept = message[..HEADER_BYTES + query.question.len()].to_vec();
+        let (mut ttls, mut ttl, mut negative) = (Vec::new(), u32::MAX, None);
+        let mut at = kept.len();
+        let mut left = [0u16; 3];
+        'sections: for (section, count) in counts[1..].iter().enumerate() {
+            for _ in 0..*count {
+                let found = Found::read(message, at)?;
+                // records after EDNS's would stand elsewhere without it: they are only extra
+                if found.kind == OPT {
+                    break 'sections;
+                }
+                ttls.push(u16::try_from(found.ttl_at).ok()?);
+                ttl = ttl.min(found.ttl);
+                if found.kind == kind::SOA && section == 1 {
+                    let minimum = u32_at(message, found.end.checked_sub(4)?)?;
+                    negative = Some(found.ttl.min(minimum));
+                }
+                left[section] += 1;
+                at = found.end;
+            }
+        }
+        kept.extend_from_slice(message.get(kept.len()..at)?);
+        for (at, count) in [6, 8, 10].into_iter().zip(left) {
+            kept[at..at + 2].copy_from_slice(&count.to_be_bytes());
+        }
+        // RFC 2308: what does not exist is remembered as its SOA says, and not without one
+        let empty = left[0] == 0;
+        let ttl = if empty { negative.unwrap_or(0).min(ttl) } else { ttl };
+        Some(Passed { message: kept.into(), ttls: ttls.into(), ttl, rcode })
+    }
+
+    /// How much memory it takes, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.message.len() + 2 * self.ttls.len()
+    }
+
+    /// As an answer to `query`, which asks the same, of at most `limit` bytes. `age`: seconds since it was read.
+    /// `stale`: times to live are this many seconds whatever they were.
+    #[must_use]
+    pub fn write(&self, query: &Query, limit: usize, age: u32, stale: Option<u32>) -> Vec<u8> {
+        let limit = limit.min(usize::from(u16::MAX));
+        let room = limit.saturating_sub(if query.edns.is_some() { 11 } else { 0 });
+        let mut message = self.message.to_vec();
+        let flags = u16_at(&message, 2).unwrap_or(0);
+        // of upstream's flags, AD for those who asked for it, and how it ended; never AA
+        let verified = if query.edns.is_some_and(|edns| edns.dnssec) { flags & 0x20 } else { 0 };
+        let asked = u16::from(query.recursion) << 8 | u16::from(query.unchecked) << 4;
+        let flags = 0x8080 | asked | verified | flags & 0xf;
+        if message.len() > room || query.question.len() + HEADER_BYTES > message.len() {
+            let mut message = Vec::with_capacity(64);
+            query.header(&mut message, 0x200 | flags & 0xf, Rcode::NoError);
+            query.finish(&mut message, [0; 3], Rcode::NoError);
+            return message;
+        }
+        message[..2].copy_from_slice(&query.id.to_be_bytes());
+        message[2..4].copy_from_slice(&flags.to_be_bytes());
+        message[HEADER_BYTES..HEADER_BYTES + query.question.len()].copy_from_slice(&query.question);
+        for at in self.ttls.iter().map(|at| usize::from(*at)) {
+            let ttl = u32_at(&message, at).unwrap_or(0);
+            let ttl = stale.unwrap_or_else(|| ttl.saturating_sub(age));
+            message[at..at + 4].copy_from_slice(&ttl.to_be_bytes());
+        }
+        let counts = [6, 8, 10].map(|at| u16_at(&message, at).unwrap_or(0));
+        query.finish(&mut message, counts, Rcode::NoError);
+        message
+    }
+
+    /// The records of its answer that are addresses and other names.
+    #[must_use]
+    pub fn answers(&self, age: u32) -> Vec<Record> {
+        let count = u16_at(&self.message, 6).unwrap_or(0);
+        let Some((_, after)) = name::read(&self.message, HEADER_BYTES) else { return Vec::new() };
+        let mut at = after + 4;
+        let mut records = Vec::new();
+        for _ in 0..count {
+            let Some(found) = Found::read(&self.message, at) else { break };
+            at = found.end;
+            let bytes = self.message.get(found.data.clone()).unwrap_or_default();
+            let data = match found.kind {
+                kind::A => <[u8; 4]>::try_from(bytes).ok().map(|b| Data::Ip(b.into())),
+                kind::AAAA => <[u8; 16]>::try_from(bytes).ok().map(|b| Data::Ip(b.into())),
+                kind::CNAME => name::read(&self.message, found.data.start).map(|(name, _)| Data::Cname(name)),
+                _ => None,
+            };
+            let ttl = found.ttl.saturating_sub(age);
+            records.extend(data.map(|data| Record { name: found.name, ttl, data }));
+        }
+        records
+    }
+}
+
+#[cfg(test)]
+mod tests;

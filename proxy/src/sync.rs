@@ -1,0 +1,404 @@
+//! The loop: changes of objects in, changes of the kernel's tables out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use client::Event;
+use ipnet::IpNet;
+use netlink::NetlinkError;
+use netlink::conntrack::{Conntrack, UDP};
+use proto_kube::object::{items, text};
+use proto_kube::{GroupResource, Resource, object, resource};
+use proxy_rules::{Family, Flow, LocalTraffic, Node, ServiceMap, ServiceName, Stays, Tables, UdpServices};
+use serde_json::Value;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio_util::sync::CancellationToken;
+
+use crate::health::{Eligible, Health};
+use crate::kernel::{Applied, Kernel};
+use crate::{Config, DetectLocal};
+
+/// Changes that come within this time after others are made together.
+const GATHER: Duration = Duration::from_millis(10);
+/// How often the table is looked after: that it is ours still, and that nothing lies idle in it.
+const LOOK: Duration = Duration::from_secs(5);
+/// How long the node itself is waited for at the start.
+const NODE_LIMIT: Duration = Duration::from_secs(5);
+/// After this time all of the table is read and compared.
+const COMPARE: Duration = Duration::from_secs(3600);
+const RETRY: Duration = Duration::from_secs(1);
+/// The label of a node's zone.
+const ZONE: &str = "topology.kubernetes.io/zone";
+/// A node with this taint is about to be removed: load balancers should look elsewhere.
+const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
+
+fn known(group: &'static str, plural: &'static str) -> &'static Resource {
+    resource::preferred(GroupResource { group, resource: plural }).expect("it is in the catalogue")
+}
+
+/// One family's table.
+struct Half {
+    tables: Tables,
+    kernel: Kernel,
+    /// The kernel has what the tables say.
+    equal: bool,
+}
+
+/// What the proxy knows, and what it has told the kernel.
+struct Sync {
+    config: Arc<Config>,
+    map: ServiceMap,
+    node: Option<Arc<Value>>,
+    cidrs: BTreeMap<String, Vec<IpNet>>,
+    halves: Vec<Half>,
+    compared: Instant,
+    health: Arc<Health>,
+}
+
+/// What has changed since the kernel was told.
+#[derive(Default)]
+struct Changes {
+    names: BTreeSet<ServiceName>,
+    slices: bool,
+    node: bool,
+}
+
+impl Changes {
+    fn is_empty(&self) -> bool {
+        self.names.is_empty() && !self.node
+    }
+}
+
+/// Watches and applies until `shutdown`.
+pub(crate) async fn run(
+    config: Arc<Config>,
+    health: Arc<Health>,
+    shutdown: CancellationToken,
+) -> Result<(), NetlinkError> {
+    let sources = [
+        known("", "services"),
+        known("discovery.k8s.io", "endpointslices"),
+        known("", "nodes"),
+        known("networking.k8s.io", "servicecidrs"),
+    ];
+    let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
+    let mut feeds = tokio::task::JoinSet::new();
+    for source in sources {
+        let (mut feed, sender) = (config.cache.subscribe(source), sender.clone());
+        feeds.spawn(async move {
+            while let Some(event) = feed.recv().await {
+                if sender.send(event).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    drop(sender);
+    let mut sync = Sync {
+        map: ServiceMap::default(),
+        node: None,
+        cidrs: BTreeMap::new(),
+        halves: Vec::new(),
+        compared: Instant::now(),
+        health: health.clone(),
+        config,
+    };
+    let stopped = shutdown.cancelled();
+    tokio::pin!(stopped);
+    tokio::select! {
+        () = &mut stopped => return Ok(()),
+        () = sync.gather_all(&mut events) => {}
+    }
+    let mut sync =
+        tokio::task::spawn_blocking(move || sync.start().map(|()| sync)).await.expect("it does not panic")?;
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let mut changes = Changes::default();
+        tokio::select! {
+            () = &mut stopped => return Ok(()),
+            _ = look.tick() => {}
+            event = events.recv() => match event {
+                Some(event) => sync.take(&event, &mut changes),
+                None => return Ok(()),
+            },
+        }
+        while let Ok(event) = events.try_recv() {
+            sync.take(&event, &mut changes);
+        }
+        let idle = changes.is_empty();
+        health.queued(!idle);
+        let (back, failed) = tokio::task::spawn_blocking(move || {
+            let done = if idle { sync.look() } else { sync.apply(&changes) };
+            (sync, done.err())
+        })
+        .await
+        .expect("it does not panic");
+        sync = back;
+        match failed {
+            None => health.synced(),
+            Some(error) => {
+                health.failed();
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot bring the service rules up to date; will try again"
+                );
+                tokio::time::sleep(RETRY).await;
+                look.reset_immediately();
+            }
+        }
+        tokio::select! {
+            () = &mut stopped => return Ok(()),
+            () = tokio::time::sleep(if idle { Duration::ZERO } else { GATHER }) => {}
+        }
+    }
+}
+
+impl Sync {
+    /// Takes in all that is there at the start.
+    async fn gather_all(&mut self, events: &mut UnboundedReceiver<Event>) {
+        let (mut waiting, mut changes) = (BTreeSet::from(["services", "endpointslices"]), Changes::default());
+        let mut late = BTreeSet::from(["nodes", "servicecidrs"]);
+        let limit = tokio::time::sleep(NODE_LIMIT);
+        tokio::pin!(limit);
+        let mut patient = true;
+        while !waiting.is_empty() || patient && !late.is_empty() {
+            tokio::select! {
+                () = &mut limit, if patient => patient = false,
+                event = events.recv() => {
+                    let Some(event) = event else { return };
+                    if event.object().is_none() {
+                        waiting.remove(event.resource.plural);
+                        late.remove(event.resource.plural);
+                    }
+                    self.take(&event, &mut changes);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, event: &Event, changes: &mut Changes) {
+        let (old, new) = (event.old.as_deref(), event.new.as_deref());
+        let Some(object) = event.object() else { return };
+        match event.resource.plural {
+            "services" => changes.names.extend(self.map.change_service(old, new)),
+            "endpointslices" => {
+                let names = self.map.change_slice(old, new);
+                changes.slices |= !names.is_empty();
+                changes.names.extend(names);
+            }
+            "nodes" if object::name(object) == self.config.node_name => {
+                self.node.clone_from(&event.new);
+                changes.node = true;
+            }
+            "servicecidrs" => {
+                let cidrs = items(object, &["spec", "cidrs"]).filter_map(|c| c.as_str()?.parse().ok());
+                match new {
+                    Some(_) => drop(self.cidrs.insert(object::name(object).to_owned(), cidrs.collect())),
+                    None => drop(self.cidrs.remove(object::name(object))),
+                }
+                changes.node = true;
+            }
+            _ => {}
+        }
+    }
+
+    /// The node as the rules see it.
+    fn node(&self) -> Node {
+        let (config, object) = (&self.config, self.node.as_deref());
+        let mut ips = config.node_ips.clone();
+        if let Some(object) = object.filter(|_| ips.is_empty()) {
+            let addresses = items(object, &["status", "addresses"]);
+            let internal = addresses.filter(|a| text(a, &["type"]) == "InternalIP");
+            let mut all: Vec<IpAddr> = internal.filter_map(|a| text(a, &["address"]).parse().ok()).collect();
+            // the first of each family is the node's primary one
+            let (mut v4, mut v6) = (0, 0);
+            all.retain(|ip| {
+                let seen = if ip.is_ipv4() { &mut v4 } else { &mut v6 };
+                *seen += 1;
+                *seen == 1
+            });
+            ips = all;
+        }
+        let node_cidrs = || {
+            let cidrs = object.into_iter().flat_map(|o| items(o, &["spec", "podCIDRs"]));
+            cidrs.filter_map(|c| c.as_str()?.parse().ok()).collect()
+        };
+        let mut service_cidrs = config.service_cidrs.clone();
+        service_cidrs.extend(self.cidrs.values().flatten());
+        Node {
+            name: config.node_name.clone(),
+            zone: object
+                .and_then(|o| object::labels(o).find(|(label, _)| *label == ZONE))
+                .map(|(_, z)| z.to_owned())
+                .unwrap_or_default(),
+            ips,
+            local_traffic: match &config.detect_local {
+                DetectLocal::ClusterCidr => LocalTraffic::Networks(config.pod_cidrs.clone()),
+                DetectLocal::NodeCidr => LocalTraffic::Networks(node_cidrs()),
+                DetectLocal::Bridge(link) => LocalTraffic::Bridge(link.clone()),
+                DetectLocal::LinkPrefix(prefix) => LocalTraffic::LinkPrefix(prefix.clone()),
+            },
+            masquerade_all: config.masquerade_all,
+            node_ports: config.node_ports.clone(),
+            service_cidrs,
+            exempt: config.exempt.clone(),
+        }
+    }
+
+    /// Whether load balancers should send to this node.
+    fn eligible(&self) -> Eligible {
+        let Some(node) = &self.node else { return Eligible::Yes };
+        let tainted = items(node, &["spec", "taints"]).any(|t| text(t, &["key"]) == TO_BE_DELETED);
+        if tainted || object::is_terminating(node) { Eligible::No } else { Eligible::Yes }
+    }
+
+    /// Opens the kernel's side and makes it equal to what should be, whatever it is.
+    fn start(&mut self) -> Result<(), NetlinkError> {
+        let node = self.node();
+        for family in Family::ALL {
+            let tables = Tables::new(&self.map, node.clone(), family);
+            let mut half = Half { tables, kernel: Kernel::open(family)?, equal: false };
+            match half.replace(&self.health) {
+                Ok(()) => self.halves.push(half),
+                // a kernel without IPv6
+                Err(error) if family == Family::V6 && !self.halves.is_empty() => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "no services over IPv6");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.clean_flows(None);
+        self.report(true);
+        self.health.synced();
+        tracing::info!(services = self.map.names().count(), "service rules are in place");
+        Ok(())
+    }
+
+    fn apply(&mut self, changes: &Changes) -> Result<(), NetlinkError> {
+        let node = changes.node.then(|| self.node());
+        let started = Instant::now();
+        let mut outcome = Ok(());
+        for half in &mut self.halves {
+            if let Err(error) = half.apply(&self.map, node.as_ref(), &changes.names, &self.health) {
+                half.equal = false;
+                outcome = Err(error);
+            }
+        }
+        self.health.metrics.partial.observe(started.elapsed());
+        self.health.metrics.sync.observe(started.elapsed());
+        if !changes.names.is_empty() {
+            self.clean_flows(Some(&changes.names));
+        }
+        self.report(changes.node || !changes.names.is_empty());
+        outcome
+    }
+
+    /// Between changes: is the table still ours, is it what it should be?
+    fn look(&mut self) -> Result<(), NetlinkError> {
+        let compare = self.compared.elapsed() > COMPARE;
+        for half in &mut self.halves {
+            if compare || !half.equal || half.kernel.check()? == Applied::Lost {
+                if half.equal && !compare {
+                    tracing::warn!("somebody has removed the service rules; they are made again");
+                }
+                half.replace(&self.health)?;
+            }
+            half.kernel.tidy()?;
+        }
+        if compare {
+            self.compared = Instant::now();
+            self.clean_flows(None);
+        }
+        Ok(())
+    }
+
+    /// Makes the kernel forget UDP flows that lead to endpoints that are no more.
+    fn clean_flows(&self, names: Option<&BTreeSet<ServiceName>>) {
+        let services: Vec<UdpServices> = self.halves.iter().map(|h| h.tables.udp(&self.map, names)).collect();
+        if services.iter().all(UdpServices::is_empty) {
+            return;
+        }
+        let stale = |flow: &Flow| services.iter().any(|s| s.is_stale(flow));
+        let forgotten = Conntrack::open().and_then(|mut tracked| {
+            tracked.forget(|c| {
+                c.original.protocol == UDP
+                    && stale(&Flow {
+                        destination: c.original.destination,
+                        port: c.original.destination_port,
+                        answers: c.reply.source,
+                    })
+            })
+        });
+        match forgotten {
+            Ok(0) => {}
+            Ok(count) => {
+                self.health.metrics.flows.add(count);
+                tracing::debug!(count, "forgot UDP flows to endpoints that are no more");
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot forget UDP flows to endpoints that are no more"
+                );
+            }
+        }
+    }
+
+    fn report(&self, changed: bool) {
+        if changed {
+            self.health.report(
+                self.map.health_ports(&self.config.node_name),
+                self.eligible(),
+                self.node().node_port_networks(),
+            );
+        }
+    }
+}
+
+impl Half {
+    fn replace(&mut self, health: &Health) -> Result<(), NetlinkError> {
+        let started = Instant::now();
+        let changed = self.kernel.replace(&self.tables.ruleset())?;
+        let stays = self.tables.stays(None);
+        let family = self.tables.family();
+        self.kernel.forget_clients(|key, value| stays.is_stale(key, value, family))?;
+        self.equal = true;
+        health.metrics.full.observe(started.elapsed());
+        health.metrics.sync.observe(started.elapsed());
+        tracing::debug!(?family, changed, took = ?started.elapsed(), "compared all service rules");
+        Ok(())
+    }
+
+    fn apply(
+        &mut self,
+        map: &ServiceMap,
+        node: Option<&Node>,
+        names: &BTreeSet<ServiceName>,
+        health: &Health,
+    ) -> Result<(), NetlinkError> {
+        let before = self.tables.stays(Some(names));
+        let mut batches = Vec::new();
+        if let Some(node) = node {
+            batches.push(self.tables.change_node(map, node.clone()));
+        }
+        batches.push(self.tables.update(map, names));
+        for batch in batches {
+            if !self.equal || self.kernel.apply(&batch)? == Applied::Lost {
+                return self.replace(health);
+            }
+        }
+        self.forget_clients(&before, names)
+    }
+
+    fn forget_clients(&mut self, before: &Stays, names: &BTreeSet<ServiceName>) -> Result<(), NetlinkError> {
+        let now = self.tables.stays(Some(names));
+        if before.within(&now) {
+            return Ok(());
+        }
+        let (all, family) = (self.tables.stays(None), self.tables.family());
+        self.kernel.forget_clients(|key, value| all.is_stale(key, value, family))
+    }
+}
