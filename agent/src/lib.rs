@@ -38,6 +38,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use config::{Api, Config};
+pub use pki::Identity;
 pub use server::{Authorization, Serving};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
