@@ -44,6 +44,8 @@ pub struct Config {
     pub pods_max: u32,
     /// What of the node is not for pods, by resource (`cpu`, `memory`, `ephemeral-storage`, `pid`), as quantities.
     pub reserved: BTreeMap<String, String>,
+    /// Sysctls that pods may set beside the safe ones; a `*` at the end stands for all that begin so.
+    pub unsafe_sysctls: Vec<String>,
     /// How many images are pulled at a time.
     pub pulls_max: usize,
     /// A container's log is rotated when it is larger, in bytes.
@@ -72,6 +74,7 @@ impl Config {
             cluster_domain: "cluster.local".to_owned(),
             pods_max: 110,
             reserved: BTreeMap::new(),
+            unsafe_sysctls: Vec::new(),
             pulls_max: 4,
             log_bytes_max: 10 * 1024 * 1024,
             log_files_max: 5,

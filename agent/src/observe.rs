@@ -8,8 +8,10 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use agent_core::resources::{CPU_SHARES_MIN, Limits};
 use agent_core::time::from_nanoseconds;
 use agent_core::{Container, Exit, Sandbox, State};
+use k8s_openapi::api::core::v1::LinuxContainerUser;
 use proto_cri as cri;
 use tonic::Status;
 
@@ -110,6 +112,11 @@ impl Observer {
         known.retain(|id, _| sandboxes.iter().any(|s| s.id == *id));
     }
 
+    /// A container has changed without its state: what is known of it is read again.
+    pub(crate) fn forget(&self, id: &str) {
+        self.containers.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+
     async fn sandbox(&self, sandbox: &cri::PodSandbox) -> Result<Sandbox, Status> {
         let ready = sandbox.state() == cri::PodSandboxState::SandboxReady;
         Ok(Sandbox {
@@ -174,6 +181,16 @@ impl Observer {
     }
 }
 
+/// What the runtime says that the kernel was told; 0 and less is no limit.
+fn limits(told: &cri::LinuxContainerResources) -> Limits {
+    let positive = |value: i64| Some(value).filter(|value| *value > 0);
+    Limits {
+        cpu_shares: told.cpu_shares.max(CPU_SHARES_MIN),
+        cpu_quota_us: positive(told.cpu_quota),
+        memory_bytes: positive(told.memory_limit_in_bytes),
+    }
+}
+
 fn details(container: &cri::Container, status: &cri::ContainerStatus) -> Container {
     let number = |key: &str| container.annotations.get(key).and_then(|n| n.parse().ok());
     let attempt = container.metadata.as_ref().map_or(0, |m| m.attempt);
@@ -190,6 +207,12 @@ fn details(container: &cri::Container, status: &cri::ContainerStatus) -> Contain
         crashes: number(labels::CRASHES).unwrap_or(attempt),
         image: named.unwrap_or_default(),
         image_ref: image_ref.clone(),
+        user: status.user.as_ref().and_then(|user| user.linux.as_ref()).map(|user| LinuxContainerUser {
+            uid: user.uid,
+            gid: user.gid,
+            supplemental_groups: Some(user.supplemental_groups.clone()).filter(|groups| !groups.is_empty()),
+        }),
+        limits: status.resources.as_ref().and_then(|all| all.linux.as_ref()).map(limits),
         state: match status.state() {
             cri::ContainerState::ContainerCreated => State::Created,
             cri::ContainerState::ContainerRunning => {

@@ -317,7 +317,11 @@ async fn faults_of_the_runtime_are_told_and_overcome() {
     let faults = ["pull", "sandbox", "create", "start"].map(|word| (word.to_owned(), 1));
     lab.fake.inside().faults.extend(faults);
     lab.apply("web.yaml", &manifest("web", Value::Null));
-    lab.pod("web-n", |pod| pod["status"]["reason"] == "FailedCreatePodSandBox").await;
+    let sandbox = |pod: &Value| {
+        let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.iter().any(|c| c["reason"] == "FailedCreatePodSandBox")
+    };
+    lab.pod("web-n", sandbox).await;
     let reason = |wanted: &'static str| {
         move |pod: &Value| pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == wanted
     };

@@ -160,6 +160,16 @@ fn linux_resources(limits: resources::Limits, oom_score_adj: i64) -> cri::LinuxC
     }
 }
 
+/// What the kernel is told of a container.
+pub(crate) fn container_resources(
+    pod: &Pod,
+    spec: &Spec,
+    node_memory_bytes: i64,
+) -> cri::LinuxContainerResources {
+    let oom_score_adj = resources::oom_score_adj(pod, spec, node_memory_bytes);
+    linux_resources(resources::container_limits(spec), oom_score_adj)
+}
+
 /// What a container is made from beside its spec.
 #[derive(Debug, Clone)]
 pub(crate) struct ContainerParts {
@@ -187,7 +197,6 @@ pub(crate) fn container(pod: &Pod, spec: &Spec, parts: &ContainerParts) -> cri::
         (labels::POD_GRACE, pod::grace_seconds(pod).to_string()),
     ];
     let expand = |texts| agent_core::env::expand_all(texts, &parts.environment);
-    let oom_score_adj = resources::oom_score_adj(pod, spec, parts.node_memory_bytes);
     cri::ContainerConfig {
         metadata: Some(cri::ContainerMetadata { name: spec.name.clone(), attempt: parts.attempt }),
         image: Some(cri::ImageSpec {
@@ -212,7 +221,7 @@ pub(crate) fn container(pod: &Pod, spec: &Spec, parts: &ContainerParts) -> cri::
         tty: spec.tty == Some(true),
         stop_signal: stop_signal(spec).into(),
         linux: Some(cri::LinuxContainerConfig {
-            resources: Some(linux_resources(resources::container_limits(spec), oom_score_adj)),
+            resources: Some(container_resources(pod, spec, parts.node_memory_bytes)),
             security_context: Some(container_security(pod, spec, &parts.target)),
         }),
         ..Default::default()

@@ -56,6 +56,13 @@ pub enum Action {
         /// Its id.
         id: String,
     },
+    /// Tell the kernel of a container's new resources, and of its pod's.
+    ResizeContainer {
+        /// Its name.
+        name: String,
+        /// Its id.
+        id: String,
+    },
     /// Run its postStart hook.
     PostStart {
         /// Its name.
@@ -142,6 +149,7 @@ impl Action {
             Self::EnsureImage { image, .. } => Object::Image(image.clone()),
             Self::CreateContainer { name, .. }
             | Self::StartContainer { name, .. }
+            | Self::ResizeContainer { name, .. }
             | Self::StopContainer { name, .. }
             | Self::RemoveContainer { name, .. } => Object::Container(name.clone()),
             Self::PostStart { name, .. } => Object::PostStart(name.clone()),

@@ -70,6 +70,8 @@ mod tests {
             crashes,
             image: String::new(),
             image_ref: String::new(),
+            user: None,
+            limits: None,
             state: State::Exited(Exit {
                 started_at,
                 finished_at,

@@ -22,6 +22,8 @@ pub struct DesiredPod {
     pub uid: String,
     /// What it is made of. Valid and with its defaults.
     pub pod: Arc<Pod>,
+    /// The pod with other resources, which it wants and was not granted yet.
+    pub wanted: Option<Arc<Pod>>,
     /// When the node learned of it.
     pub seen_at: Timestamp,
     /// Set when the pod is to end; it never runs again.

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus};
 
-use crate::status::containers;
+use crate::status::{REFUSED, containers};
 
 /// An event about a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,12 +35,18 @@ impl Event {
 #[must_use]
 pub fn between(before: Option<&PodStatus>, after: &PodStatus) -> Vec<Event> {
     let mut events = Vec::new();
-    let trouble = |status: &PodStatus| (status.reason.clone(), status.message.clone());
-    if let (Some(reason), message) = trouble(after)
-        && before.is_none_or(|b| trouble(b) != trouble(after))
+    let why = |status: &PodStatus| (status.reason.clone(), status.message.clone());
+    if let (Some(reason), message) = why(after)
+        && before.is_none_or(|b| why(b) != why(after))
     {
         let reason = if reason == "Unschedulable" { "FailedScheduling" } else { &reason };
-        events.push(Event::new(true, reason, &message.unwrap_or_default(), None));
+        let message = message.unwrap_or_default();
+        events.push(Event::new(true, reason, message.trim_start_matches(REFUSED), None));
+    }
+    if let Some((reason, message)) = trouble(after)
+        && before.and_then(trouble) != Some((reason, message))
+    {
+        events.push(Event::new(true, reason, message, None));
     }
     for status in containers(after) {
         let waiting = |s: &ContainerStatus| s.state.as_ref().and_then(|s| s.waiting.clone());
@@ -55,4 +61,12 @@ pub fn between(before: Option<&PodStatus>, after: &PodStatus) -> Vec<Event> {
         }
     }
     events
+}
+
+/// Why a pod has no sandbox, where nobody else tells: an effect tells of its own failure.
+fn trouble(status: &PodStatus) -> Option<(&str, &str)> {
+    let condition = status.conditions.iter().flatten().find(|c| c.type_ == "PodReadyToStartContainers")?;
+    let reason = condition.reason.as_deref()?;
+    let own = matches!(reason, "NetworkNotReady" | "FailedCreatePodCgroup" | "FailedKillPod");
+    own.then(|| (reason, condition.message.as_deref().unwrap_or_default()))
 }

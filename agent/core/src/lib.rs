@@ -18,6 +18,7 @@ mod plan;
 pub mod pod;
 pub mod probe;
 pub mod quantity;
+pub mod resize;
 pub mod resources;
 pub mod service;
 pub mod status;

@@ -5,10 +5,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{LinuxContainerUser, Pod, PodStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::action::Object;
+use crate::quantity::Amount;
+use crate::resources::Limits;
 
 /// The node at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -34,6 +36,10 @@ pub struct Node {
     pub cpu_millis: i64,
     /// Memory it has, in bytes.
     pub memory_bytes: i64,
+    /// What of it is for pods, by resource (`cpu`, `memory`, `pods` ...); what is not here has no limit.
+    pub allocatable: BTreeMap<String, Amount>,
+    /// Sysctls that pods may set beside the safe ones; a `*` at the end stands for all that begin so.
+    pub unsafe_sysctls: Vec<String>,
     /// Why pods with an own network cannot run now; `None` when they can.
     pub network_problem: Option<String>,
 }
@@ -95,7 +101,7 @@ pub struct Sandbox {
 }
 
 /// One attempt at a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Container {
     /// Its id.
     pub id: String,
@@ -111,6 +117,10 @@ pub struct Container {
     pub image: String,
     /// Its image, as the runtime does.
     pub image_ref: String,
+    /// As whom it runs, where the runtime says so.
+    pub user: Option<LinuxContainerUser>,
+    /// What the kernel was told about it, where the runtime says so.
+    pub limits: Option<Limits>,
     /// What it does.
     pub state: State,
 }
@@ -153,8 +163,8 @@ pub struct Image {
     pub reference: Option<String>,
     /// When it was last pulled.
     pub pulled_at: Option<Timestamp>,
-    /// Why it could not be had when last tried.
-    pub failure: Option<Failure>,
+    /// Why it could not be had when last tried, by the uid of the pod that tried: another's credentials may do.
+    pub failures: BTreeMap<String, Failure>,
     /// It is being looked for or pulled right now.
     pub in_flight: bool,
 }

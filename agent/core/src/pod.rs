@@ -225,6 +225,18 @@ pub fn image(container: &Container) -> &str {
     container.image.as_deref().unwrap_or_default()
 }
 
+/// The images that a container mounts, and when each is pulled.
+pub fn image_volumes<'a>(pod: &'a Pod, container: &Container) -> Vec<(&'a str, PullPolicy)> {
+    let mounted = |name: &str| container.volume_mounts.iter().flatten().any(|m| m.name == name);
+    let volumes = spec(pod).volumes.iter().flatten().filter(|v| mounted(&v.name));
+    let images = volumes.filter_map(|v| {
+        let source = v.image.as_ref()?;
+        let image = source.reference.as_deref()?;
+        Some((image, PullPolicy::of(source.pull_policy.as_deref(), image)))
+    });
+    images.collect()
+}
+
 /// When a container's image is pulled.
 #[must_use]
 pub fn pull_policy(container: &Container) -> PullPolicy {

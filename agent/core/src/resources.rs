@@ -1,6 +1,9 @@
 //! From a pod's requests and limits to its class and to what the kernel is told.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{Container as Spec, Pod, ResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::pod;
 use crate::quantity::{Amount, amount};
@@ -127,6 +130,21 @@ pub fn pod_requests(pod: &Pod) -> Amounts {
     let own = needs(pod, |spec| requests(spec.resources.as_ref()));
     let own = Amounts::each(requests(pod::spec(pod).resources.as_ref()), own, Option::or);
     own.plus(requests(Some(&overhead)))
+}
+
+/// What the pod requests of any resource, with its overhead.
+#[must_use]
+pub fn pod_request(pod: &Pod, resource: &str) -> Amount {
+    let given = |list: Option<&BTreeMap<String, Quantity>>| list?.get(resource).and_then(amount);
+    let millis = |own: Option<&ResourceRequirements>| {
+        let own = own?;
+        let asked = given(own.requests.as_ref()).or_else(|| given(own.limits.as_ref()))?;
+        Some(asked.millis())
+    };
+    let of = |spec: &Spec| Amounts { cpu_millis: millis(spec.resources.as_ref()), memory_bytes: None };
+    let own = millis(pod::spec(pod).resources.as_ref()).or(needs(pod, of).cpu_millis).unwrap_or(0);
+    let overhead = given(pod::spec(pod).overhead.as_ref()).map_or(0, Amount::millis);
+    Amount::from_millis(own.saturating_add(overhead))
 }
 
 /// The pod's class.

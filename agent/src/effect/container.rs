@@ -188,6 +188,32 @@ impl Effects {
         }
     }
 
+    /// Tells the kernel of a container's new resources. Its pod's cgroup has to have room for them, and may shrink only
+    /// when all its containers have; so it is told before and after, and only the last answer counts.
+    pub(super) async fn resize_container(
+        &self,
+        order: &Order,
+        name: &str,
+        id: &str,
+    ) -> Result<(), EffectFailed> {
+        let spec = Self::spec(order, name)?;
+        let before = self.prepare_cgroup(order).await;
+        let linux = translate::container_resources(&order.pod, &spec, order.node.memory_bytes);
+        let request = cri::UpdateContainerResourcesRequest {
+            container_id: id.to_owned(),
+            linux: Some(linux),
+            ..Default::default()
+        };
+        let result = within(CALL, self.cri.runtime.clone().update_container_resources(request)).await;
+        result.map_err(|status| EffectFailed::new("ResizeError", status.message()))?;
+        if before.is_err()
+            && let Err(failed) = self.prepare_cgroup(order).await
+        {
+            tracing::info!(pod.uid = %order.uid, "the pod's cgroup waits for its other containers: {}", failed.message);
+        }
+        Ok(())
+    }
+
     pub(super) async fn stop_container(
         &self,
         order: &Order,

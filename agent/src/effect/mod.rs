@@ -128,6 +128,7 @@ impl Effects {
                 self.stop_container(order, name, id, *grace_seconds, reason).await?;
             }
             RemoveContainer { name, id } => self.remove_container(order, name, id).await?,
+            ResizeContainer { name, id } => self.resize_container(order, name, id).await?,
             PostStart { name, id } => self.post_start(order, name, id).await?,
             PreStop { name, id, deadline } => self.pre_stop(order, name, id, *deadline).await?,
             TeardownVolumes => self.remove_volumes(order).await?,
@@ -157,7 +158,7 @@ impl Effects {
         Some((format!("{}/{directory}", self.config.cgroup_root.trim_end_matches('/')), order.class_shares))
     }
 
-    async fn prepare_cgroup(&self, order: &Order) -> Result<(), EffectFailed> {
+    pub(super) async fn prepare_cgroup(&self, order: &Order) -> Result<(), EffectFailed> {
         let Some(hierarchies) = self.hierarchies.clone() else { return Ok(()) };
         let path = self.cgroup_path(&order.pod, &order.uid);
         let class = self.class(order);

@@ -26,13 +26,31 @@ use crate::runtime::Runtime;
 /// The node as it is now; the runtime's part is added when it answers.
 pub(crate) fn facts(config: &Config) -> Node {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let ips = if config.node_ips.is_empty() { addresses() } else { config.node_ips.clone() };
+    let cpu_millis = i64::try_from(cpus).unwrap_or(i64::MAX).saturating_mul(1000);
     Node {
         name: config.node_name.clone(),
-        ips: if config.node_ips.is_empty() { addresses() } else { config.node_ips.clone() },
+        allocatable: object::amounts(&object_facts(config, &ips, cpu_millis)),
+        unsafe_sysctls: config.unsafe_sysctls.clone(),
+        ips,
         runtime_name: "cleat".to_owned(),
-        cpu_millis: i64::try_from(cpus).unwrap_or(i64::MAX).saturating_mul(1000),
+        cpu_millis,
         memory_bytes: memory_bytes().unwrap_or(0),
         network_problem: None,
+    }
+}
+
+/// What the node's object tells.
+fn object_facts(config: &Config, ips: &[IpAddr], cpu_millis: i64) -> object::Facts {
+    object::Facts {
+        name: config.node_name.clone(),
+        ips: ips.to_vec(),
+        cpu_millis,
+        machine: Machine::read(&config.data_dir),
+        pods_max: config.pods_max,
+        reserved: config.reserved.clone(),
+        labels: config.api.as_ref().map(|api| api.labels.clone()).unwrap_or_default(),
+        taints: config.api.as_ref().map(|api| api.taints.clone()).unwrap_or_default(),
     }
 }
 
@@ -43,16 +61,7 @@ pub(crate) fn registration(
     runtime: watch::Receiver<Option<Runtime>>,
     port: watch::Receiver<u16>,
 ) -> Registration {
-    let facts = object::Facts {
-        name: config.node_name.clone(),
-        ips: node.ips.clone(),
-        cpu_millis: node.cpu_millis,
-        machine: Machine::read(&config.data_dir),
-        pods_max: config.pods_max,
-        reserved: config.reserved.clone(),
-        labels: api.labels.clone(),
-        taints: api.taints.clone(),
-    };
+    let facts = object_facts(config, &node.ips, node.cpu_millis);
     let thresholds = Thresholds::new(config.data_dir.clone());
     let client = api.cache.client().clone();
     Registration {

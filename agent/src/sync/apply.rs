@@ -126,7 +126,7 @@ impl Sync {
             }
         }
         if let Action::EnsureImage { image, .. } = action {
-            self.image_done(image, result);
+            self.image_done(uid, image, result);
             return;
         }
         if *action == Action::Forget && result.is_ok() {
@@ -196,20 +196,21 @@ impl Sync {
         }
     }
 
-    fn image_done(&mut self, name: &str, result: Result<Outcome, EffectFailed>) {
+    fn image_done(&mut self, uid: &str, name: &str, result: Result<Outcome, EffectFailed>) {
         let now = self.effects.clock.now();
         let image = self.observed.images.entry(name.to_owned()).or_default();
         match result {
             Ok(Outcome::Image { reference, pulled }) => {
                 let pulled_at = if pulled { Some(now) } else { image.pulled_at };
-                *image = Image { reference: Some(reference), pulled_at, failure: None, in_flight: false };
+                *image = Image { reference: Some(reference), pulled_at, ..Image::default() };
             }
             Ok(_) => image.in_flight = false,
             Err(failed) => {
-                let count = image.failure.as_ref().map_or(0, |f| f.count) + 1;
+                let count = image.failures.get(uid).map_or(0, |f| f.count) + 1;
                 let failure =
                     Failure { reason: failed.reason.into(), message: failed.message, at: now, count };
-                *image = Image { failure: Some(failure), in_flight: false, ..image.clone() };
+                image.failures.insert(uid.to_owned(), failure);
+                image.in_flight = false;
             }
         }
     }
@@ -230,6 +231,7 @@ impl Sync {
             })
             .collect();
         self.observed.images.retain(|name, image| image.in_flight || used.contains(name));
+        self.observed.images.values_mut().for_each(|image| drop(image.failures.remove(uid)));
         self.reconcile_source();
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use agent_core::{DesiredPod, ObservedPod, Presence, Termination, pod};
+use agent_core::{DesiredPod, ObservedPod, Presence, Termination, pod, resize};
 use k8s_openapi::api::core::v1::PodStatus;
 use tokio::sync::mpsc;
 
@@ -62,8 +62,8 @@ impl Sync {
         let Bound { uid, pod, status, end } = bound;
         let known = self.desired.pods.iter_mut().find(|p| p.uid == uid);
         match known {
-            Some(known) if known.pod != pod => {
-                known.pod = pod;
+            Some(known) if *known.wanted.as_ref().unwrap_or(&known.pod) != pod => {
+                (known.pod, known.wanted) = resize::split(&known.pod, &pod);
                 self.book(&uid).dirty = true;
                 self.write_soon();
             }
@@ -79,7 +79,13 @@ impl Sync {
                 self.observed.pods.insert(uid.clone(), seen);
                 self.books.insert(uid.clone(), Book { urgent: true, ..Book::default() });
                 let seen_at = self.effects.clock.now();
-                self.desired.pods.push(DesiredPod { uid: uid.clone(), pod, seen_at, end: None });
+                self.desired.pods.push(DesiredPod {
+                    uid: uid.clone(),
+                    pod,
+                    wanted: None,
+                    seen_at,
+                    end: None,
+                });
             }
         }
         if let Some(grace_seconds) = end {

@@ -191,7 +191,10 @@ impl Sync {
         }
         let clock = self.effects.clock;
         let now = clock.now();
-        let plan = plan(&self.desired, &self.observed, now);
+        let mut plan = plan(&self.desired, &self.observed, now);
+        while self.grant(&plan) {
+            plan = agent_core::plan(&self.desired, &self.observed, now);
+        }
         self.note(&plan);
         self.flush(false).await;
         for pod_action in &plan.actions {
@@ -201,6 +204,15 @@ impl Sync {
         self.publish(&plan);
         let wake = plan.wake_at.map(|at| clock.instant(at));
         [wake, self.write_at].into_iter().flatten().min()
+    }
+
+    /// Gives pods the resources that they are granted; true when there are such pods.
+    fn grant(&mut self, plan: &Plan) -> bool {
+        for pod in self.desired.pods.iter_mut().filter(|p| plan.granted.contains(&p.uid)) {
+            pod.pod = pod.wanted.take().unwrap_or_else(|| pod.pod.clone());
+            self.books.entry(pod.uid.clone()).or_default().urgent = true;
+        }
+        !plan.granted.is_empty()
     }
 
     /// Keeps the new statuses, and records what their changes tell.
@@ -268,6 +280,9 @@ impl Sync {
             (self.effects.clone(), self.observer.clone(), self.happenings.clone());
         self.tasks.spawn(async move {
             let result = effects.run(&order).await;
+            if let Action::ResizeContainer { id, .. } = &order.action {
+                observer.forget(id);
+            }
             let look = match changes_cri(&order.action) {
                 true => Some(look_until_seen(&observer, &order.uid).await),
                 false => None,

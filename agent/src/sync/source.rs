@@ -42,7 +42,13 @@ impl Sync {
             };
             let status = pod.status.as_ref().and_then(foreign);
             let pod = Arc::new(Pod { status, ..pod });
-            self.desired.pods.push(DesiredPod { uid: uid.clone(), pod, seen_at: checkpoint.seen_at, end });
+            self.desired.pods.push(DesiredPod {
+                uid: uid.clone(),
+                pod,
+                wanted: None,
+                seen_at: checkpoint.seen_at,
+                end,
+            });
             self.observed.pods.insert(uid.clone(), seen);
             self.books.insert(uid, Book { written: Some(checkpoint), ..Book::default() });
         }
@@ -108,7 +114,7 @@ impl Sync {
             };
             self.observed.pods.insert(uid.clone(), seen);
             self.books.insert(uid.clone(), Book { urgent: true, ..Book::default() });
-            self.desired.pods.push(DesiredPod { uid, pod, seen_at: now, end: None });
+            self.desired.pods.push(DesiredPod { uid, pod, wanted: None, seen_at: now, end: None });
         }
         self.source = Some(update);
     }
@@ -136,6 +142,12 @@ impl Sync {
             ObservedPod { volumes: Presence::Unknown, cgroup: Presence::Unknown, ..ObservedPod::default() };
         self.observed.pods.insert(uid.to_owned(), seen);
         self.books.insert(uid.to_owned(), Book { urgent: true, ..Book::default() });
-        self.desired.pods.push(DesiredPod { uid: uid.to_owned(), pod: Arc::new(pod), seen_at: now, end });
+        self.desired.pods.push(DesiredPod {
+            uid: uid.to_owned(),
+            pod: Arc::new(pod),
+            wanted: None,
+            seen_at: now,
+            end,
+        });
     }
 }

@@ -19,11 +19,12 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodStatus;
 
 use crate::action::{Action, Object, PodAction, Wait};
-use crate::admit;
+use crate::admit::{self, Hold};
 use crate::backoff;
 use crate::desired::{Desired, DesiredPod};
 use crate::observed::{Container, Image, Node, Observed, ObservedPod};
 use crate::probe::{self, Target};
+use crate::resize;
 use crate::status::{self, Waiting};
 
 /// What to do, and how things stand.
@@ -31,6 +32,8 @@ use crate::status::{self, Waiting};
 pub struct Plan {
     /// Actions to begin now, in any order. None is on an object that is being acted on.
     pub actions: Vec<PodAction>,
+    /// The uids of pods that are granted the resources that they want.
+    pub granted: Vec<String>,
     /// Every desired pod by uid.
     pub pods: BTreeMap<String, PodView>,
     /// When to plan again if nothing happens before.
@@ -58,8 +61,13 @@ pub fn plan(desired: &Desired, observed: &Observed, now: Timestamp) -> Plan {
     for pod in &desired.pods {
         let seen = observed.pods.get(&pod.uid).unwrap_or(&nothing);
         let mut planner = Planner::new(pod, seen, observed, now);
+        if let Some(wanted) = pod.wanted.as_ref().filter(|_| pod.end.is_none()) {
+            planner.resize_held = resize::refusal(wanted, pod, desired, observed);
+            plan.granted.extend(planner.resize_held.is_none().then(|| pod.uid.clone()));
+        }
         match holds.get(&pod.uid) {
-            Some(hold) if pod.end.is_none() => planner.hold(hold),
+            Some(Hold::Wait(hold)) if pod.end.is_none() => planner.hold(hold),
+            Some(Hold::Refuse(why)) if pod.end.is_none() => planner.refused = Some(why.clone()),
             _ => planner.walk(),
         }
         for action in std::mem::take(&mut planner.actions) {
@@ -97,6 +105,12 @@ struct Planner<'a> {
     trouble: Option<Waiting>,
     /// Set when the pod may not be started at all yet.
     held: Option<Waiting>,
+    /// Set when it never may.
+    refused: Option<Waiting>,
+    /// Why the resources that it wants are not granted.
+    resize_held: Option<Waiting>,
+    /// A container does not have what it was granted yet; with the reason if that has failed.
+    resizing: Option<Waiting>,
     wake_at: Option<Timestamp>,
 }
 
@@ -113,6 +127,9 @@ impl<'a> Planner<'a> {
             waiting: BTreeMap::new(),
             trouble: None,
             held: None,
+            refused: None,
+            resize_held: None,
+            resizing: None,
             wake_at: None,
         }
     }
@@ -138,6 +155,9 @@ impl<'a> Planner<'a> {
             waiting: &self.waiting,
             trouble: self.trouble.as_ref(),
             held: self.held.as_ref(),
+            refused: self.refused.as_ref(),
+            resize_held: self.resize_held.as_ref(),
+            resizing: self.resizing.as_ref(),
             now: self.now,
         };
         let status = status::of(&parts);

@@ -11,6 +11,7 @@ use crate::pod;
 use crate::status::{Waiting, deadline};
 use crate::time::seconds_later;
 use crate::volume;
+use crate::{resize, resources};
 
 impl<'a> Planner<'a> {
     pub(super) fn run(&mut self) {
@@ -151,6 +152,9 @@ impl<'a> Planner<'a> {
             self.kill(container, deadline, &end.why, true);
             return true;
         }
+        if self.resize(spec, container) {
+            return true;
+        }
         if !pod::has_post_start(spec) {
             return true;
         }
@@ -160,6 +164,29 @@ impl<'a> Planner<'a> {
         }
         self.act(Action::PostStart { name: spec.name.clone(), id: container.id.clone() });
         self.waiting.insert(spec.name.clone(), Waiting::new("PodInitializing", ""));
+        false
+    }
+
+    /// Gives a running container the resources that it was granted; true when that takes its end.
+    fn resize(&mut self, spec: &Spec, container: &Container) -> bool {
+        let changes = match container.limits {
+            Some(told) => resize::differs(told, resources::container_limits(spec)),
+            None => return false,
+        };
+        if changes == (false, false) {
+            return false;
+        }
+        self.resizing.get_or_insert_with(|| Waiting::new("", ""));
+        if resize::takes_restart(spec, changes) {
+            let deadline = seconds_later(self.now, pod::grace_seconds(&self.desired.pod));
+            let why = format!("Container {} resize requires restart", spec.name);
+            self.kill(container, deadline, &why, true);
+            return true;
+        }
+        let (name, id) = (container.name.clone(), container.id.clone());
+        if let Some(failure) = self.act(Action::ResizeContainer { name, id }) {
+            self.resizing = Some(Waiting::new("Error", &failure.message));
+        }
         false
     }
 

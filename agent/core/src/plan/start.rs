@@ -29,6 +29,7 @@ impl Planner<'_> {
         for spec in pod::every_container(&pod) {
             if !self.was_made(&spec.name) {
                 let _ = self.image(&spec, self.desired.seen_at);
+                let _ = self.image_volumes(&spec);
             }
         }
     }
@@ -61,6 +62,11 @@ impl Planner<'_> {
                 return true;
             }
         };
+        if let Err(waiting) = self.image_volumes(spec) {
+            let known = waiting.is_some();
+            self.waiting.extend(waiting.map(|waiting| (spec.name.clone(), waiting)));
+            return known;
+        }
         let action = Action::CreateContainer {
             name: spec.name.clone(),
             sandbox: sandbox.id.clone(),
@@ -111,8 +117,25 @@ impl Planner<'_> {
     /// The runtime's reference to a container's image, pulled after `since` if its policy is `Always`. Without it
     /// says why the container waits; `None`: it is on its way for the first time.
     fn image(&mut self, spec: &Spec, since: Timestamp) -> Result<String, Option<Waiting>> {
-        let name = pod::image(spec);
-        let policy = pod::pull_policy(spec);
+        self.image_named(spec, pod::image(spec), pod::pull_policy(spec), since)
+    }
+
+    /// The images that a container mounts, as [`Self::image`].
+    fn image_volumes(&mut self, spec: &Spec) -> Result<(), Option<Waiting>> {
+        let pod = self.desired.pod.clone();
+        for (image, policy) in pod::image_volumes(&pod, spec) {
+            self.image_named(spec, image, policy, self.desired.seen_at)?;
+        }
+        Ok(())
+    }
+
+    fn image_named(
+        &mut self,
+        spec: &Spec,
+        name: &str,
+        policy: PullPolicy,
+        since: Timestamp,
+    ) -> Result<String, Option<Waiting>> {
         if let Err(what) = image::check(name) {
             let text =
                 format!("Failed to apply default image tag {name:?}: couldn't parse image name: {what}");
@@ -126,7 +149,7 @@ impl Planner<'_> {
                 return Ok(reference.clone());
             }
         }
-        let failure = known.and_then(|i| i.failure.as_ref());
+        let failure = known.and_then(|i| i.failures.get(&self.desired.uid));
         let waiting = failure.map(|failure| not_pulled(name, failure));
         if known.is_some_and(|i| i.in_flight) {
             self.wait(&container(&spec.name), &format!("image {name} is being pulled"), None);

@@ -35,7 +35,12 @@ pub(super) fn all(parts: &Parts<'_>, status: &PodStatus, phase: &str) -> Vec<Pod
         Fact::of("ContainersReady", containers),
         Fact::of("PodScheduled", parts.held.cloned()),
     ];
-    facts.into_iter().map(|fact| condition(parts, fact)).collect()
+    let resize = [("PodResizePending", parts.resize_held), ("PodResizeInProgress", parts.resizing)];
+    let resize = resize.into_iter().filter_map(|(kind, why)| {
+        let why = why.filter(|_| !completed)?;
+        Some(Fact { kind, holds: true, why: Some(why.clone()) })
+    });
+    facts.into_iter().chain(resize).map(|fact| condition(parts, fact)).collect()
 }
 
 fn condition(parts: &Parts<'_>, fact: Fact) -> PodCondition {
@@ -109,14 +114,19 @@ fn ready(parts: &Parts<'_>, containers: Option<&Waiting>) -> Option<Waiting> {
     }
     let gates = pod::spec(&parts.desired.pod).readiness_gates.iter().flatten();
     let given = parts.desired.pod.status.as_ref().and_then(|s| s.conditions.as_ref());
-    let open = |kind: &str| given.into_iter().flatten().any(|c| c.type_ == kind && c.status == "True");
     let shut: Vec<String> = gates
-        .filter(|gate| !open(&gate.condition_type))
-        .map(|gate| {
-            format!(
-                "corresponding condition of pod readiness gate \"{}\" does not exist.",
-                gate.condition_type
-            )
+        .filter_map(|gate| {
+            let kind = &gate.condition_type;
+            match given.into_iter().flatten().find(|c| c.type_ == *kind) {
+                None => {
+                    Some(format!("corresponding condition of pod readiness gate {kind:?} does not exist."))
+                }
+                Some(c) if c.status == "True" => None,
+                Some(c) => Some(format!(
+                    "the status of pod readiness gate {kind:?} is not \"True\", but {}",
+                    c.status
+                )),
+            }
         })
         .collect();
     (!shut.is_empty()).then(|| Waiting::new("ReadinessGatesNotReady", &shut.join(", ")))

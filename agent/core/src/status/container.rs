@@ -2,13 +2,14 @@
 
 use k8s_openapi::api::core::v1::{
     Container as Spec, ContainerState, ContainerStateRunning, ContainerStateTerminated,
-    ContainerStateWaiting, ContainerStatus,
+    ContainerStateWaiting, ContainerStatus, ContainerUser, ResourceRequirements, VolumeMountStatus,
 };
 
 use super::{Parts, Waiting, ready, started};
 use crate::observed::{Container, Exit, State};
 use crate::pod;
 use crate::time::k8s;
+use crate::{resize, resources};
 
 /// `ContainerStatusUnknown`'s exit code: as if it had been killed.
 const EXIT_CODE_UNKNOWN: i32 = 137;
@@ -56,8 +57,45 @@ pub(super) fn status(parts: &Parts<'_>, spec: &Spec, ended: bool) -> ContainerSt
         container_id: Some(container_id(parts, &latest.id)),
         state: Some(state),
         last_state: Some(ContainerState { terminated: last, ..none() }),
+        allocated_resources: spec.resources.as_ref().and_then(|r| r.requests.clone()),
+        resources: resources(spec, latest, old),
+        user: user(latest),
+        volume_mounts: mounts(spec),
         ..ContainerStatus::default()
     }
+}
+
+/// What the container has: what it was granted, as soon as the kernel was told.
+fn resources(spec: &Spec, latest: &Container, old: Option<&ContainerStatus>) -> Option<ResourceRequirements> {
+    let running = matches!(latest.state, State::Running { .. });
+    let wanted = resources::container_limits(spec);
+    let granted = latest.limits.is_none_or(|told| resize::differs(told, wanted) == (false, false));
+    let given = match running && !granted {
+        true => old.and_then(|o| o.resources.clone()),
+        false => spec.resources.clone(),
+    };
+    Some(given.unwrap_or_default())
+}
+
+/// As whom it runs.
+fn user(latest: &Container) -> Option<ContainerUser> {
+    latest.user.clone().map(|linux| ContainerUser { linux: Some(linux) })
+}
+
+/// What it mounts.
+fn mounts(spec: &Spec) -> Option<Vec<VolumeMountStatus>> {
+    let mounts = spec.volume_mounts.iter().flatten().map(|mount| VolumeMountStatus {
+        name: mount.name.clone(),
+        mount_path: mount.mount_path.clone(),
+        read_only: mount.read_only.filter(|read_only| *read_only),
+        recursive_read_only: mount
+            .read_only
+            .filter(|read_only| *read_only)
+            .map(|_| mount.recursive_read_only.clone().unwrap_or_else(|| "Disabled".into())),
+        ..VolumeMountStatus::default()
+    });
+    let mounts: Vec<_> = mounts.collect();
+    (!mounts.is_empty()).then_some(mounts)
 }
 
 /// A container without a record: not made yet, or removed behind our back, or after its pod had ended.

@@ -34,6 +34,9 @@ impl Waiting {
     }
 }
 
+/// How the message of a pod begins that the node has refused.
+pub(crate) const REFUSED: &str = "Pod was rejected: ";
+
 /// What a status is made from.
 pub(crate) struct Parts<'a> {
     pub(crate) desired: &'a DesiredPod,
@@ -45,6 +48,12 @@ pub(crate) struct Parts<'a> {
     pub(crate) trouble: Option<&'a Waiting>,
     /// Why it may not even begin.
     pub(crate) held: Option<&'a Waiting>,
+    /// Why it never may.
+    pub(crate) refused: Option<&'a Waiting>,
+    /// Why the resources that it wants are not granted.
+    pub(crate) resize_held: Option<&'a Waiting>,
+    /// A container does not have what it was granted yet.
+    pub(crate) resizing: Option<&'a Waiting>,
     pub(crate) now: Timestamp,
 }
 
@@ -74,6 +83,9 @@ pub fn is_own(condition: &str) -> bool {
 pub(crate) fn of(parts: &Parts<'_>) -> PodStatus {
     let pod = &parts.desired.pod;
     let old = parts.seen.status.as_ref();
+    if let Some(status) = refused(parts, old) {
+        return status;
+    }
     let outcome = outcome(parts.desired, parts.seen, parts.now);
     let statuses = |specs: &[Spec]| {
         let all: Vec<_> =
@@ -93,15 +105,34 @@ pub(crate) fn of(parts: &Parts<'_>) -> PodStatus {
     }
     let phase = phase::of(parts, &status, outcome.as_ref());
     status.phase = Some(phase.to_owned());
-    (status.reason, status.message) = match (&outcome, parts.trouble.or(parts.held)) {
+    (status.reason, status.message) = match (&outcome, parts.held) {
         (Some(outcome), _) => (outcome.reason.clone(), outcome.message.clone()),
-        (None, Some(trouble)) => (Some(trouble.reason.clone()), Some(trouble.message.clone())),
+        (None, Some(held)) => (Some(held.reason.clone()), Some(held.message.clone())),
         (None, None) => (None, None),
     };
     addresses(parts, &mut status);
     let conditions = condition::all(parts, &status, phase);
     status.conditions = Some(conditions);
     status
+}
+
+/// The status of a pod that the node has refused: of what it was to run nothing is told.
+fn refused(parts: &Parts<'_>, old: Option<&PodStatus>) -> Option<PodStatus> {
+    let told = old.filter(|o| o.message.as_deref().is_some_and(|m| m.starts_with(REFUSED)));
+    let generation = parts.desired.pod.metadata.generation;
+    let status = match (told, parts.refused) {
+        (Some(told), _) => told.clone(),
+        (None, Some(why)) => PodStatus {
+            phase: Some("Failed".into()),
+            reason: Some(why.reason.clone()),
+            message: Some(format!("{REFUSED}{}", why.message)),
+            qos_class: Some(resources::qos(&parts.desired.pod).name().to_owned()),
+            conditions: old.and_then(|o| o.conditions.clone()),
+            ..PodStatus::default()
+        },
+        (None, None) => return None,
+    };
+    Some(PodStatus { observed_generation: generation, ..status })
 }
 
 fn addresses(parts: &Parts<'_>, status: &mut PodStatus) {
@@ -113,6 +144,10 @@ fn addresses(parts: &Parts<'_>, status: &mut PodStatus) {
         Some(sandbox) => texts(&sandbox.ips),
         None => Vec::new(),
     };
+    // What was its own while it ran stays told.
+    let over = parts.desired.end.is_some() || matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    let told = parts.seen.status.as_ref().and_then(|s| s.pod_ips.clone()).filter(|_| over && own.is_empty());
+    let own = told.map_or(own, |told| told.into_iter().map(|ip| ip.ip).collect());
     status.host_ip = host.first().cloned();
     status.host_ips = (!host.is_empty()).then(|| host.into_iter().map(|ip| HostIP { ip }).collect());
     status.pod_ip = own.first().cloned();

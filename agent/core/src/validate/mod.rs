@@ -10,6 +10,7 @@ use std::fmt;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
+use crate::admit::SAFE_SYSCTLS;
 use crate::pod;
 
 /// Something is wrong with a field.
@@ -240,22 +241,6 @@ fn host(findings: &mut Findings, spec: &PodSpec) {
         }
     }
 }
-
-/// Sysctls that belong to the pod alone.
-const SAFE_SYSCTLS: &[&str] = &[
-    "kernel.shm_rmid_forced",
-    "net.ipv4.ip_local_port_range",
-    "net.ipv4.tcp_syncookies",
-    "net.ipv4.ping_group_range",
-    "net.ipv4.ip_unprivileged_port_start",
-    "net.ipv4.ip_local_reserved_ports",
-    "net.ipv4.tcp_keepalive_time",
-    "net.ipv4.tcp_keepalive_intvl",
-    "net.ipv4.tcp_keepalive_probes",
-    "net.ipv4.tcp_fin_timeout",
-    "net.ipv4.tcp_rmem",
-    "net.ipv4.tcp_wmem",
-];
 
 fn dns(findings: &mut Findings, spec: &PodSpec) {
     let policy = spec.dns_policy.as_deref();

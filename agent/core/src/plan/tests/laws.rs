@@ -1,5 +1,7 @@
 //! Laws that hold whatever happens: the model node under random exits, faults, dead sandboxes and lapses of time.
 
+use k8s_openapi::api::core::v1::EphemeralContainer;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use proptest::prelude::*;
 
 use super::model::*;
@@ -14,21 +16,33 @@ enum Blow {
     RecordVanishes(usize),
     Pass(i64),
     Probe(usize, usize, bool),
+    /// Something that its volumes are made from changes.
+    Objects,
+    /// Its labels change.
+    Relabel(u8),
+    /// An app container wants so much CPU, in hundredths of what the node has.
+    Resize(u8),
+    /// A container to look into the pod with is added.
+    Debug,
     End,
     /// The agent starts anew: what it alone knew is lost.
     Restart,
 }
 
-const NAMES: [&str; 5] = ["s", "i", "t", "a", "b"];
+const NAMES: [&str; 6] = ["s", "i", "t", "a", "b", "e"];
 
 fn blows() -> impl Strategy<Value = Vec<Blow>> {
     let blow = prop_oneof![
-        4 => (0..5_usize, prop_oneof![Just(0), Just(1)]).prop_map(|(n, code)| Blow::Exit(n, code)),
+        4 => (0..6_usize, prop_oneof![Just(0), Just(1)]).prop_map(|(n, code)| Blow::Exit(n, code)),
         2 => (0..12_usize).prop_map(Blow::Fault),
         1 => Just(Blow::SandboxDies),
-        1 => (0..5_usize).prop_map(Blow::RecordVanishes),
+        1 => (0..6_usize).prop_map(Blow::RecordVanishes),
         4 => prop_oneof![Just(1), Just(15), Just(400), Just(700)].prop_map(Blow::Pass),
         2 => (0..5_usize, 0..3_usize, any::<bool>()).prop_map(|(n, k, ok)| Blow::Probe(n, k, ok)),
+        1 => Just(Blow::Objects),
+        1 => any::<u8>().prop_map(Blow::Relabel),
+        1 => (1..150_u8).prop_map(Blow::Resize),
+        1 => Just(Blow::Debug),
         1 => Just(Blow::Restart),
         1 => Just(Blow::End),
     ];
@@ -70,8 +84,25 @@ fn strike(model: &mut Model, blow: Blow) {
                 model.probed(NAMES[n], [Kind::Startup, Kind::Liveness, Kind::Readiness][k], ok);
             }
         }
+        Blow::Objects => {
+            let now = model.now;
+            model.seen("u").volumes_due = Some(now);
+        }
+        Blow::Relabel(n) => model.change("u", |pod| {
+            pod.metadata.labels = Some([("n".to_owned(), n.to_string())].into());
+        }),
+        Blow::Resize(n) => model.change("u", |pod| resize(pod, n)),
+        Blow::Debug => model.change("u", |pod| {
+            let debugger = EphemeralContainer {
+                name: "e".into(),
+                image: Some("i:1".into()),
+                ..EphemeralContainer::default()
+            };
+            pod.spec.as_mut().unwrap().ephemeral_containers = Some(vec![debugger]);
+        }),
         Blow::Restart => {
             let seen = model.seen("u");
+            (seen.volumes_of, seen.volumes_due) = (None, None);
             seen.failures.clear();
             seen.sandboxes.iter_mut().for_each(|s| s.stopped = false);
             (seen.volumes, seen.cgroup) = (crate::Presence::Unknown, crate::Presence::Unknown);
@@ -80,6 +111,18 @@ fn strike(model: &mut Model, blow: Blow) {
         Blow::End if model.desired.pods[0].end.is_none() => model.end("u"),
         Blow::End => {}
     }
+}
+
+/// Gives the app container `a` a request and a limit.
+fn resize(pod: &mut k8s_openapi::api::core::v1::Pod, hundredths: u8) {
+    let cpu = std::collections::BTreeMap::from([("cpu".to_owned(), Quantity(format!("{hundredths}0m")))]);
+    let resources = k8s_openapi::api::core::v1::ResourceRequirements {
+        requests: Some(cpu.clone()),
+        limits: Some(cpu),
+        ..Default::default()
+    };
+    let containers = &mut pod.spec.as_mut().unwrap().containers;
+    containers.iter_mut().find(|c| c.name == "a").unwrap().resources = Some(resources);
 }
 
 fn any_pod() -> impl Strategy<Value = k8s_openapi::api::core::v1::Pod> {

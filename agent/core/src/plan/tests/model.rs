@@ -33,6 +33,7 @@ impl Model {
         let mut observed = Observed::default();
         observed.node.runtime_name = "cleat".into();
         observed.node.ips = vec!["192.0.2.1".parse().unwrap()];
+        observed.node.allocatable = [("cpu".to_owned(), crate::quantity::Amount::from_millis(1000))].into();
         Self {
             desired: Desired::default(),
             observed,
@@ -50,7 +51,8 @@ impl Model {
     }
 
     pub(crate) fn add(&mut self, uid: &str, pod: Pod) {
-        let pod = DesiredPod { uid: uid.into(), pod: Arc::new(pod), seen_at: self.now, end: None };
+        let pod =
+            DesiredPod { uid: uid.into(), pod: Arc::new(pod), wanted: None, seen_at: self.now, end: None };
         self.desired.pods.push(pod);
     }
 
@@ -61,6 +63,14 @@ impl Model {
         pod.end = Some(Termination { requested_at: now, grace_seconds });
     }
 
+    /// The API server tells of another version of the pod.
+    pub(crate) fn change(&mut self, uid: &str, change: impl FnOnce(&mut Pod)) {
+        let pod = self.desired.pods.iter_mut().find(|p| p.uid == uid).unwrap();
+        let mut changed = Pod::clone(pod.wanted.as_ref().unwrap_or(&pod.pod));
+        change(&mut changed);
+        (pod.pod, pod.wanted) = crate::resize::split(&pod.pod, &Arc::new(changed));
+    }
+
     pub(crate) fn seen(&mut self, uid: &str) -> &mut ObservedPod {
         self.observed.pods.entry(uid.into()).or_default()
     }
@@ -69,6 +79,12 @@ impl Model {
         let plan = plan(&self.desired, &self.observed, self.now);
         for (uid, view) in &plan.pods {
             self.observed.pods.entry(uid.clone()).or_default().status = Some(view.status.clone());
+        }
+        if !plan.granted.is_empty() {
+            for pod in self.desired.pods.iter_mut().filter(|p| plan.granted.contains(&p.uid)) {
+                pod.pod = pod.wanted.take().unwrap();
+            }
+            return self.plan();
         }
         plan
     }
@@ -133,7 +149,7 @@ impl Model {
             *image = Image {
                 reference: Some("ref".into()),
                 pulled_at: Some(now),
-                failure: None,
+                failures: BTreeMap::new(),
                 in_flight: false,
             };
             return;
@@ -145,6 +161,12 @@ impl Model {
             seen.volumes_of = pod.map(|p| p.pod.clone()).filter(|_| action != Action::TeardownVolumes);
         }
         do_to(seen, action.clone(), id, now);
+        if let Action::CreateContainer { name, .. } | Action::ResizeContainer { name, .. } = &action {
+            let pod = &self.desired.pods.iter().find(|p| p.uid == uid).unwrap().pod;
+            let limits = crate::resources::container_limits(&crate::pod::container(pod, name).unwrap());
+            let newest = seen.containers.iter_mut().filter(|c| c.name == *name).max_by_key(|c| c.attempt);
+            newest.unwrap().limits = Some(limits);
+        }
         if action == Action::Forget {
             self.observed.pods.remove(&uid);
             self.desired.pods.retain(|p| p.uid != uid);
@@ -161,7 +183,8 @@ impl Model {
         };
         if let Action::EnsureImage { image, .. } = action {
             let image = self.observed.images.entry(image.clone()).or_default();
-            image.failure = Some(failed(image.failure.as_ref(), "ErrImagePull"));
+            let failure = failed(image.failures.get(uid), "ErrImagePull");
+            image.failures.insert(uid.to_owned(), failure);
             return;
         }
         let seen = self.observed.pods.entry(uid.into()).or_default();
@@ -250,6 +273,8 @@ fn do_to_container(seen: &mut ObservedPod, action: Action, new_id: String, now: 
                 crashes,
                 image: String::new(),
                 image_ref: image,
+                user: None,
+                limits: None,
                 state: State::Created,
             };
             seen.containers.push(container);
@@ -258,6 +283,10 @@ fn do_to_container(seen: &mut ObservedPod, action: Action, new_id: String, now: 
             let at = the(seen, &id);
             assert_eq!(seen.containers[at].state, State::Created);
             seen.containers[at].state = State::Running { started_at: now };
+        }
+        Action::ResizeContainer { id, .. } => {
+            let at = the(seen, &id);
+            assert!(seen.containers[at].alive(), "nothing runs that could be resized");
         }
         Action::StopContainer { id, .. } => {
             let at = the(seen, &id);
@@ -284,6 +313,7 @@ pub(crate) fn word(action: &Action) -> String {
         Action::EnsureImage { image, .. } => format!("image {image}"),
         Action::CreateContainer { name, attempt, .. } => format!("create {name} {attempt}"),
         Action::StartContainer { name, .. } => format!("start {name}"),
+        Action::ResizeContainer { name, .. } => format!("resize {name}"),
         Action::PostStart { name, .. } => format!("postStart {name}"),
         Action::PreStop { name, .. } => format!("preStop {name}"),
         Action::StopContainer { name, grace_seconds, .. } => format!("stop {name} {grace_seconds}s"),
