@@ -45,14 +45,13 @@ enum Found {
     Alias(Name),
 }
 
+/// How many names in a row may stand for the next.
+const ALIASES_MAX: usize = 8;
+
 /// Answers a question.
 #[must_use]
 pub fn answer(zone: &Zone, authority: &Authority, name: &Name, asked: u16) -> Outcome {
-    let of = Of { zone, authority };
-    let Some(labels) = name.within(&authority.domain) else { return of.reverse(name, asked) };
-    let texts: Option<Vec<&str>> = labels.iter().map(|label| std::str::from_utf8(label).ok()).collect();
-    let found = texts.map_or(Found::Nothing, |labels| of.find(&labels, asked));
-    of.reply(name, asked, found)
+    Of { zone, authority }.answer(name, asked, ALIASES_MAX)
 }
 
 struct Of<'a> {
@@ -61,29 +60,42 @@ struct Of<'a> {
 }
 
 impl Of<'_> {
-    fn reply(&self, name: &Name, asked: u16, found: Found) -> Outcome {
+    fn answer(&self, name: &Name, asked: u16, aliases: usize) -> Outcome {
+        let Some(labels) = name.within(&self.authority.domain) else { return self.reverse(name, asked) };
+        let texts: Option<Vec<&str>> = labels.iter().map(|label| std::str::from_utf8(label).ok()).collect();
+        let found = texts.map_or(Found::Nothing, |labels| self.find(&labels, asked));
+        match found {
+            Found::Alias(target) => self.alias(name, target, asked, aliases),
+            found => Outcome::Answer(self.reply(name, asked, found)),
+        }
+    }
+
+    fn alias(&self, name: &Name, target: Name, asked: u16, aliases: usize) -> Outcome {
+        let data = Data::Cname(target.clone());
+        let cname = Record { name: name.clone(), ttl: self.authority.ttl, data };
+        let mut reply = Reply { authoritative: true, answers: vec![cname], ..Reply::default() };
+        if asked == kind::CNAME || aliases == 0 {
+            return Outcome::Answer(reply);
+        }
+        match self.answer(&target, asked, aliases - 1) {
+            Outcome::Forward => Outcome::Follow(reply, target),
+            Outcome::Follow(rest, last) => {
+                reply.answers.extend(rest.answers);
+                Outcome::Follow(reply, last)
+            }
+            Outcome::Answer(rest) => {
+                reply.answers.extend(rest.answers);
+                Outcome::Answer(Reply { answers: reply.answers, ..rest })
+            }
+        }
+    }
+
+    fn reply(&self, name: &Name, asked: u16, found: Found) -> Reply {
         let ttl = self.authority.ttl;
         let mut reply = Reply { authoritative: true, ..Reply::default() };
         let record = |data: Data| Record { name: name.clone(), ttl, data };
         match found {
-            Found::Nothing => reply.rcode = Rcode::NxDomain,
-            Found::Alias(target) => {
-                reply.answers.push(record(Data::Cname(target.clone())));
-                if asked == kind::CNAME {
-                    return Outcome::Answer(reply);
-                }
-                return match answer(self.zone, self.authority, &target, asked) {
-                    // a name that leads back to itself, or through one more, ends here
-                    Outcome::Follow(..) | Outcome::Answer(_) if target == *name => Outcome::Answer(reply),
-                    Outcome::Answer(Reply { answers, extra, .. }) => {
-                        reply.answers.extend(answers);
-                        reply.extra = extra;
-                        Outcome::Answer(reply)
-                    }
-                    Outcome::Forward => Outcome::Follow(reply, target),
-                    Outcome::Follow(..) => Outcome::Answer(reply),
-                };
-            }
+            Found::Nothing | Found::Alias(_) => reply.rcode = Rcode::NxDomain,
             Found::Records(all, extra) => {
                 let fits = |data: &Data| {
                     data.kind() == asked || asked == kind::ANY && matches!(data, Data::Ip(_) | Data::Txt(_))
@@ -97,7 +109,7 @@ impl Of<'_> {
         if reply.answers.is_empty() {
             reply.authority.push(Record { name: self.authority.domain.clone(), ttl, data: self.soa() });
         }
-        Outcome::Answer(reply)
+        reply
     }
 
     fn name(&self, labels: &[&str]) -> Option<Name> {
@@ -125,7 +137,9 @@ impl Of<'_> {
             }
             [namespace, "svc" | "pod"] => exists(self.zone.has_namespace(namespace)),
             [ip, namespace, "pod"] => match pod_ip(ip) {
-                Some(ip) if self.zone.has_namespace(namespace) => Found::Records(vec![Data::Ip(ip)], Vec::new()),
+                Some(ip) if self.zone.has_namespace(namespace) => {
+                    Found::Records(vec![Data::Ip(ip)], Vec::new())
+                }
                 _ => Found::Nothing,
             },
             [before @ .., service, namespace, "svc"] => match self.zone.service(namespace, service) {
@@ -206,7 +220,8 @@ impl Of<'_> {
     ) -> (Vec<Data>, Vec<Record>) {
         let Some(host) = self.name(&[service, namespace, "svc"]) else { return Default::default() };
         let srv: Vec<Data> = ports.map(|port| Data::Srv(0, WEIGHT, port.number, host.clone())).collect();
-        let record = |ip: &IpAddr| Record { name: host.clone(), ttl: self.authority.ttl, data: Data::Ip(*ip) };
+        let record =
+            |ip: &IpAddr| Record { name: host.clone(), ttl: self.authority.ttl, data: Data::Ip(*ip) };
         (srv, ips.iter().map(record).collect())
     }
 
@@ -250,7 +265,8 @@ impl Of<'_> {
         }
         names.sort();
         names.dedup();
-        self.reply(name, asked, Found::Records(names.into_iter().map(Data::Ptr).collect(), Vec::new()))
+        let names = names.into_iter().map(Data::Ptr).collect();
+        Outcome::Answer(self.reply(name, asked, Found::Records(names, Vec::new())))
     }
 }
 

@@ -99,7 +99,8 @@ impl Query {
     /// # Errors
     /// See [`Unreadable`].
     pub fn read(message: &[u8]) -> Result<Query, Unreadable> {
-        let (Some(id), Some(flags), true) = (u16_at(message, 0), u16_at(message, 2), message.len() >= HEADER_BYTES)
+        let (Some(id), Some(flags), true) =
+            (u16_at(message, 0), u16_at(message, 2), message.len() >= HEADER_BYTES)
         else {
             return Err(Unreadable::Silent);
         };

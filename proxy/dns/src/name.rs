@@ -154,7 +154,8 @@ mod tests {
 
     #[test]
     fn pointers_that_lead_nowhere() {
-        for message in [&[0xc0, 0][..], &[0xc0, 2, 0], &[1, b'a', 0xc0, 0], &[0x40], &[5, b'a'], &[0xc0], &[]] {
+        for message in [&[0xc0, 0][..], &[0xc0, 2, 0], &[1, b'a', 0xc0, 0], &[0x40], &[5, b'a'], &[0xc0], &[]]
+        {
             assert_eq!(read(message, 0), None, "{message:?}");
         }
         let message = [1, b'a', 0, 1, b'B', 0xc0, 0, 9];

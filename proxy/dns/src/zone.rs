@@ -77,6 +77,8 @@ pub enum Service {
 pub struct Zone {
     services: HashMap<Key, Service>,
     namespaces: BTreeSet<String>,
+    /// Not all namespaces are known yet: any may be there.
+    namespaces_known: bool,
     /// Services by their own addresses.
     cluster_ips: HashMap<IpAddr, Key>,
     /// Services without an address by those of their servers; the number of slices that have it.
@@ -104,10 +106,15 @@ impl Zone {
         self.services.get(&(namespace.to_owned(), name.to_owned()))
     }
 
-    /// Whether there is such a namespace.
+    /// Whether there is such a namespace, as far as is known.
     #[must_use]
     pub fn has_namespace(&self, name: &str) -> bool {
-        self.namespaces.contains(name)
+        !self.namespaces_known || self.namespaces.contains(name)
+    }
+
+    /// All namespaces have been told.
+    pub fn namespaces_known(&mut self) {
+        self.namespaces_known = true;
     }
 
     /// The service that has an address of its own.
@@ -155,7 +162,7 @@ impl Zone {
     }
 
     /// Adds or changes a Service. `slices` gives the slices of its namespace, asked where it has come to need them.
-    pub fn set_service<'a, S>(&mut self, service: &'a Value, slices: impl FnOnce() -> S)
+    pub fn set_service<S>(&mut self, service: &Value, slices: impl FnOnce() -> S)
     where
         S: IntoIterator<Item = std::sync::Arc<Value>>,
     {
@@ -177,8 +184,8 @@ impl Zone {
             // no address has been given yet
             return self.put(key, None);
         }
-        let unready =
-            object::at(service, &["spec", "publishNotReadyAddresses"]).is_some_and(|on| *on == Value::Bool(true));
+        let unready = object::at(service, &["spec", "publishNotReadyAddresses"])
+            .is_some_and(|on| *on == Value::Bool(true));
         if let Some(Service::Headless { unready: now, .. }) = self.services.get(&key)
             && *now == unready
         {
@@ -186,7 +193,8 @@ impl Zone {
         }
         let of = |slice: &std::sync::Arc<Value>| service_of(slice).is_some_and(|of| of == key);
         let slices = slices().into_iter().filter(of);
-        let slices = slices.map(|slice| (object::name(&slice).to_owned(), read_slice(&slice, unready))).collect();
+        let slices =
+            slices.map(|slice| (object::name(&slice).to_owned(), read_slice(&slice, unready))).collect();
         self.put(key, Some(Service::Headless { unready, slices }));
     }
 
@@ -291,7 +299,8 @@ fn read_slice(slice: &Value, unready: bool) -> Slice {
     }
     for endpoint in object::items(slice, &["endpoints"]) {
         // not said means ready
-        let ready = object::at(endpoint, &["conditions", "ready"]).is_none_or(|ready| *ready == Value::Bool(true));
+        let ready =
+            object::at(endpoint, &["conditions", "ready"]).is_none_or(|ready| *ready == Value::Bool(true));
         if !ready && !unready {
             continue;
         }

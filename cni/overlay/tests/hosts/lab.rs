@@ -142,9 +142,8 @@ impl Host {
     pub(crate) fn routes(&self) -> Vec<(String, String)> {
         let mut route = self.route();
         let ours = route.routes().unwrap().into_iter().filter(|r| r.protocol == Some(141));
-        let mut found: Vec<(String, String)> = ours
-            .filter_map(|r| Some((r.dst.to_string(), route.link_at(r.index?).unwrap()?.name)))
-            .collect();
+        let mut found: Vec<(String, String)> =
+            ours.filter_map(|r| Some((r.dst.to_string(), route.link_at(r.index?).unwrap()?.name))).collect();
         found.sort();
         found
     }
@@ -173,7 +172,9 @@ impl Host {
         let cleat0 = route.link("cleat0").unwrap().unwrap().index;
         let netns = netns::create().unwrap();
         let name = format!("veth{number}");
-        route.create_veth(&Veth { name: &name, peer: "eth0", mtu: Some(mtu), peer_mac: None }, &netns).unwrap();
+        route
+            .create_veth(&Veth { name: &name, peer: "eth0", mtu: Some(mtu), peer_mac: None }, &netns)
+            .unwrap();
         let veth = route.link(&name).unwrap().unwrap().index;
         route.set_controller(veth, Some(cleat0)).unwrap();
         [veth, cleat0].iter().for_each(|index| route.set_up(*index, true).unwrap());
