@@ -13,6 +13,7 @@ mod disruption;
 mod endpoint;
 mod garbage;
 mod history;
+mod job;
 #[cfg(test)]
 mod model;
 mod names;
@@ -179,6 +180,7 @@ pub fn all() -> Vec<Box<dyn Controller>> {
     let mut all: Vec<Box<dyn Controller>> = vec![
         Box::new(daemonset::DaemonSets::default()),
         Box::new(deployment::Deployments),
+        Box::new(job::Jobs),
         Box::new(replicaset::ReplicaSets),
         Box::new(replicationcontroller::ReplicationControllers),
     ];
