@@ -121,7 +121,7 @@ async fn respond(server: Arc<Server>, peer: Arc<Peer>, request: Request) -> Resp
 fn admit(server: &Server, peer: &Peer, parts: &Parts, asked: &mut Asked) -> Result<User, Status> {
     let sender = authn::authenticate(server, peer, &parts.headers, asked.now)?;
     asked.user = Some(sender.clone());
-    if sender.is_anonymous() && !(asked.info.target.is_none() && route::is_public(&asked.info.path)) {
+    if sender.is_anonymous() && !route::is_public(&asked.info.path) {
         return Err(Status::unauthorized());
     }
     let refuse = |asked: &mut Asked, status: Status| {

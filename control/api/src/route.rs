@@ -27,11 +27,14 @@ static CORE: LazyLock<Document> =
 static GROUPS: LazyLock<Document> =
     LazyLock::new(|| Document::new(discovery::AGGREGATED, discovery::text(&discovery::aggregated_groups())));
 
-/// Whether a path may be seen by those who prove no identity.
+/// How the cluster is joined: who joins cannot prove anything yet.
+const CLUSTER_INFO: &str = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
+
+/// Whether a path may be asked for by those who prove no identity; what they may do there is for their roles to say.
 #[must_use]
 pub fn is_public(path: &str) -> bool {
     let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
-    matches!(first, "healthz" | "livez" | "readyz") || path == "/version" || path == "/version/"
+    matches!(first, "healthz" | "livez" | "readyz") || matches!(path, "/version" | "/version/" | CLUSTER_INFO)
 }
 
 /// Answers a request that is about no resource.
