@@ -72,12 +72,7 @@ impl Debian {
     /// Puts a program of a package into `tree`, with the loader and the libraries it needs. `path` is where the package
     /// has it and where the image will.
     pub fn program(&self, tree: &mut Tree, package: &str, path: &str) -> Result<()> {
-        self.program_as(tree, package, path, path)
-    }
-
-    /// [`Debian::program`] that lies elsewhere in the image.
-    pub fn program_as(&self, tree: &mut Tree, package: &str, source: &str, path: &str) -> Result<()> {
-        let source = self.package(package)?.join(source);
+        let source = self.package(package)?.join(path);
         let bytes = fs::read(&source).with_context(|| source.display().to_string())?;
         let mut packages = vec![package.to_owned()];
         let mut wanted = needed(&bytes);

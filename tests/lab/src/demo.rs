@@ -74,11 +74,6 @@ pub fn base(debian: &Debian) -> Result<Tree> {
         tree.link(&format!("usr/bin/{applet}"), "busybox");
     }
     tree.file("usr/bin/busybox", 0o755, std::fs::read(busybox)?);
-    // Debian's static busybox crashes when it looks up a name; its dynamic sibling does not.
-    debian.program_as(&mut tree, "busybox", "bin/busybox", "usr/lib/busybox")?;
-    for applet in ["nc", "nslookup", "ping", "telnet", "wget"] {
-        tree.link(&format!("usr/bin/{applet}"), "../lib/busybox");
-    }
     Ok(tree)
 }
 
