@@ -93,12 +93,12 @@ fn pods_spread_and_services_lead_across() -> Result<()> {
     let [first, second] = [0, 1].map(|n| cluster.name(n));
     let on = |name: &str| items(&pods).iter().find(|pod| pod["spec"]["nodeName"] == *name).cloned();
     let (from, to) = (on(&first?).context("none there")?, on(&second?).context("none there")?);
-    let script = format!("wget -qO- -T 5 http://{}:8080/", node::pod_ip(&to)?);
+    let script = format!("timeout 5 wget -qO- http://{}:8080/", node::pod_ip(&to)?);
     let name = from["metadata"]["name"].as_str().context("no name")?;
     let page = cluster.kubectl(&["exec", name, "--", "sh", "-c", &script])?;
     ensure!(page.contains(to["metadata"]["name"].as_str().context("no name")?), "{page}");
     // By name, from a pod.
-    let page = cluster.kubectl(&["exec", name, "--", "wget", "-qO-", "-T", "5", "http://web.default.svc.cluster.local"])?;
+    let page = cluster.kubectl(&["exec", name, "--", "timeout", "5", "wget", "-qO-", "http://web.default.svc.cluster.local"])?;
     ensure!(page.starts_with("1 web-"), "{page}");
     Ok(())
 }
