@@ -44,6 +44,7 @@ impl ControlPlane {
         let kubeconfig = config.kubeconfig.clone().unwrap_or_default();
         let cluster = Cluster::new(plane.pod_cidr.clone(), config.service_cidrs.clone());
         config.dns = cluster.dns();
+        config.dns = cluster.dns();
         allow_many_files();
         let bound = Bound::new(Server::open(config).await?).await?;
         let cache = Cache::new(local(bound.server(), "system:apiserver", &["system:masters"]));

@@ -19,6 +19,7 @@ pub(crate) struct Worker {
     agent: agent::Config,
     proxy: proxy::Config,
     overlay: Option<overlay::Config>,
+    dns: dns::Config,
 }
 
 /// The port of the kubelet's API.
@@ -70,13 +71,16 @@ impl Worker {
             config.node_ips.extend(orders.node.node_ip);
             overlay = Some(config);
         }
+        let dns_cache = membership.proxy.clone();
         let mut proxy = proxy::Config::new(membership.proxy, &node);
         proxy.node_ips.extend(orders.node.node_ip);
         proxy.pod_cidrs.clone_from(&cluster.pods);
         proxy.service_cidrs.clone_from(&cluster.services);
         proxy.exempt = cluster.dns();
+        let mut dns = dns::Config::new(dns_cache, cluster.dns(), paths.run.clone());
+        dns.domain.clone_from(&cluster.domain);
         let cri = cri::Server::open(cri).await.context("starting the CRI server")?;
-        Ok(Self { cri, agent, proxy, overlay })
+        Ok(Self { cri, agent, proxy, overlay, dns })
     }
 
     /// Its name in the cluster.
@@ -91,12 +95,13 @@ impl Worker {
 
     /// Adds its daemons to those of this process.
     pub(crate) fn start(self, parts: &mut Parts) {
-        let Self { cri, agent, proxy, overlay } = self;
+        let Self { cri, agent, proxy, overlay, dns } = self;
         parts.add("CRI server", |stop| cri.run(stop));
         if let Some(overlay) = overlay {
             parts.add("overlay", |stop| overlay::run(overlay, stop));
         }
         parts.add("service proxy", |stop| proxy::run(proxy, stop));
+        parts.add("name service", |stop| dns::run(dns, stop));
         parts.add("agent", |stop: CancellationToken| agent::run(agent, stop));
     }
 }
