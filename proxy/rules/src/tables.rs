@@ -131,13 +131,13 @@ impl Tables {
     /// What is needed to tell which UDP flows go to endpoints that are no more. With names: of these services alone.
     #[must_use]
     pub fn udp(&self, map: &ServiceMap, names: Option<&BTreeSet<ServiceName>>) -> UdpServices {
-        let mut services = UdpServices::default();
+        let mut services = UdpServices::new(self.family, self.node.node_port_networks());
         let wanted = |name: &ServiceName| names.is_none_or(|names| names.contains(name));
         for (name, decision) in self.decisions.iter().filter(|(name, _)| wanted(name)) {
             if let Some(entry) = map.entries.get(name) {
                 decision
                     .udp()
-                    .for_each(|(fronts, service)| services.add(entry, &fronts, service, self.family));
+                    .for_each(|(fronts, service)| services.add(entry, &fronts, service));
             }
         }
         services

@@ -2,43 +2,142 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod lab;
+mod table;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use lab::{Lab, Seen};
 use netlink::netns;
 use proxy::Kernel;
-use proxy_rules::{Family, Node, ServiceMap, compile};
-use serde_json::json;
+use proxy_rules::{Family, Outcome, Packet, Target, compile, simulate};
+use table::{Flow, Group, NODE_IPS, groups};
+
+fn protocol(name: &str) -> u8 {
+    match name {
+        "tcp" => 6,
+        "udp" => 17,
+        _ => 132,
+    }
+}
+
+impl Flow {
+    fn destination(&self) -> (u8, SocketAddr) {
+        let (name, address) = self.destination.split_once(' ').unwrap();
+        (protocol(name), address.parse().unwrap())
+    }
+
+    fn packet(&self) -> Packet {
+        let (protocol, to) = self.destination();
+        let source: IpAddr = self.source.parse().unwrap();
+        let link = Lab::link(source).or_else(|| (!NODE_IPS.contains(&self.source)).then(|| "uplink".into()));
+        Packet { source, destination: to.ip(), protocol, port: to.port(), link }
+    }
+
+    /// Where connections go, and whether their source is then the node's.
+    fn targets(&self) -> BTreeMap<Target, bool> {
+        let mut words = self.outcome.split(' ').peekable();
+        let all = words.next_if_eq(&"masq").is_some();
+        let target = |word: &str| {
+            let (address, masq) = word.split_once('=').map_or((word, all), |(a, _)| (a, true));
+            let address: SocketAddr = address.parse().unwrap();
+            ((address.ip(), address.port()), masq)
+        };
+        words.map(target).collect()
+    }
+}
+
+fn node_ips() -> Vec<IpAddr> {
+    NODE_IPS.iter().map(|ip| ip.parse().unwrap()).collect()
+}
 
 #[test]
-fn smoke() {
-    let mut map = ServiceMap::default();
-    let service = json!({"metadata": {"namespace": "ns", "name": "a"}, "spec": {"type": "LoadBalancer", "clusterIP": "10.96.0.5",
-      "clusterIPs": ["10.96.0.5", "fd00:96::5"], "externalIPs": ["192.0.2.9"], "sessionAffinity": "ClientIP", "externalTrafficPolicy": "Local",
-      "loadBalancerSourceRanges": ["203.0.113.0/25", "fd00:99::/64"],
-      "ports": [{"name": "p", "port": 80, "nodePort": 30080}, {"name": "q", "port": 81, "nodePort": 30081}]},
-      "status": {"loadBalancer": {"ingress": [{"ip": "1.2.3.4"}, {"ip": "fd00::1234"}]}}});
-    map.change_service(None, Some(&service));
-    let slice = json!({"metadata": {"namespace": "ns", "name": "a-1", "labels": {"kubernetes.io/service-name": "a"}}, "addressType": "IPv4",
-      "ports": [{"name": "p", "port": 8080, "protocol": "TCP"}],
-      "endpoints": [{"addresses": ["10.244.0.2"], "nodeName": "n"}, {"addresses": ["10.244.0.3"], "nodeName": "m"}]});
-    map.change_slice(None, Some(&slice));
-    let slice = json!({"metadata": {"namespace": "ns", "name": "a-2", "labels": {"kubernetes.io/service-name": "a"}}, "addressType": "IPv6",
-      "ports": [{"name": "p", "port": 8080, "protocol": "TCP"}],
-      "endpoints": [{"addresses": ["fd00:244::2"], "nodeName": "n"}, {"addresses": ["fd00:244::3"], "nodeName": "m"}]});
-    map.change_slice(None, Some(&slice));
-    let node = Node { name: "n".into(), ips: vec!["192.0.2.1".parse().unwrap(), "fd00:1::1".parse().unwrap()],
-        local_traffic: proxy_rules::LocalTraffic::Networks(vec!["10.244.0.0/16".parse().unwrap(), "fd00:244::/56".parse().unwrap()]),
-        service_cidrs: vec!["10.96.0.0/16".parse().unwrap(), "fd00:96::/112".parse().unwrap()], ..Node::default() };
-    let netns = netns::create().unwrap();
-    netns::enter(&netns, || {
-        for family in Family::ALL {
-            let rules = compile(&map, &node, family);
-            let mut kernel = Kernel::open(family).unwrap();
-            let n = kernel.replace(&rules).unwrap_or_else(|e| panic!("{e:?}"));
-            println!("{n}");
-            let r = kernel.read().unwrap(); println!("{:?}", r.is_some());
-            if let Some(mut r) = r { r.chains = rules.chains.clone(); println!("{:?}", proxy_rules::diff(&r, &rules)); }
+fn simulated() {
+    for group in groups() {
+        let map = group.map();
+        for flow in &group.flows {
+            let packet = flow.packet();
+            let rules = compile(&map, &group.node, Family::of(packet.destination));
+            let found = simulate(&rules, &node_ips(), &packet);
+            let said = format!("{}: {} -> {}", group.name, flow.source, flow.destination);
+            match (flow.outcome, found) {
+                ("", found) => assert_eq!(found, Outcome::Untouched, "{said}"),
+                ("DROP", found) => assert_eq!(found, Outcome::Dropped, "{said}"),
+                ("REJECT", found) => assert!(matches!(found, Outcome::Rejected(_)), "{said}: {found:?}"),
+                (_, found) => assert_eq!(found, Outcome::To(flow.targets()), "{said}"),
+            }
         }
-        let out = std::process::Command::new("nft").args(["list", "ruleset"]).output().unwrap();
-        println!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
-        assert!(out.status.success());
-    }).unwrap();
+    }
+}
+
+/// What a real connection must meet.
+fn expected(flow: &Flow) -> BTreeSet<Seen> {
+    let source: IpAddr = flow.source.parse().unwrap();
+    match flow.outcome {
+        "DROP" => BTreeSet::from([Seen::Silence]),
+        "REJECT" => BTreeSet::from([Seen::Refused]),
+        _ => flow.targets().into_keys().map(|(ip, port)| Seen::Answer(SocketAddr::new(ip, port).to_string(), source)).collect(),
+    }
+}
+
+fn check(lab: &Lab, group: &Group, flow: &Flow) {
+    let (protocol, to) = flow.destination();
+    let source: IpAddr = flow.source.parse().unwrap();
+    let said = format!("{}: {} -> {}", group.name, flow.source, flow.destination);
+    let number = flow.targets_or_none();
+    let met = lab.meet(source, protocol == 6, to, number);
+    if number == 0 {
+        assert_eq!(met, expected(flow), "{said}");
+        return;
+    }
+    let targets = flow.targets();
+    let mut answered = BTreeSet::new();
+    for seen in &met {
+        let Seen::Answer(at, client) = seen else { panic!("{said}: {seen:?}") };
+        let at: SocketAddr = at.parse().unwrap_or_else(|_| panic!("{said}: {seen:?}"));
+        let masqueraded = targets.get(&(at.ip(), at.port())).unwrap_or_else(|| panic!("{said}: {seen:?}"));
+        // a masqueraded source is the node's; that of the node itself may stay what it is
+        let from_node = NODE_IPS.contains(&flow.source);
+        assert!(from_node || (*client != source) == *masqueraded, "{said}: {seen:?}");
+        answered.insert((at.ip(), at.port()));
+    }
+    assert_eq!(answered, targets.into_keys().collect(), "{said}");
+}
+
+impl Flow {
+    fn targets_or_none(&self) -> usize {
+        if matches!(self.outcome, "DROP" | "REJECT") { 0 } else { self.targets().len() }
+    }
+}
+
+#[test]
+fn real() {
+    let lab = Lab::new();
+    let mut kernels: Vec<Kernel> =
+        netns::enter(&lab.host, || Family::ALL.map(|f| Kernel::open(f).unwrap())).unwrap().into();
+    for group in groups() {
+        let map = group.map();
+        for (kernel, family) in kernels.iter_mut().zip(Family::ALL) {
+            kernel.replace(&compile(&map, &group.node, family)).unwrap();
+        }
+        for flow in &group.flows {
+            let (protocol, to) = flow.destination();
+            let source = flow.source.parse().unwrap();
+            if !lab.has(source) || protocol == 132 {
+                continue;
+            }
+            if flow.outcome.is_empty() {
+                // nobody interferes: who listens there answers, or nobody can
+                let seen = lab.meet(source, protocol == 6, to, 0);
+                let ours = |s: &Seen| matches!(s, Seen::Answer(at, _) if at != "host" && *at != to.to_string());
+                assert!(!seen.iter().any(ours), "{}: {} -> {}: {seen:?}", group.name, flow.source, flow.destination);
+            } else {
+                check(&lab, &group, flow);
+            }
+        }
+    }
+    let listed = netns::enter(&lab.host, || std::process::Command::new("nft").args(["list", "ruleset"]).output());
+    let listed = listed.unwrap().expect("this test needs nft: apt-get install nftables");
+    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
 }
