@@ -51,7 +51,7 @@ const HEEDED: usize = 6;
 
 /// What has come back from the server.
 enum Back {
-    Bound(String, Bound),
+    Bound(Arc<Pod>, Bound),
     /// A pod's refusal has been told; room could not be made where it says so.
     Told(String, bool),
 }
@@ -243,7 +243,7 @@ impl Scheduler {
                 let client = self.teller.client.clone();
                 self.tasks.spawn(async move {
                     let bound = bind::bind(&client, &placed).await;
-                    Back::Bound(placed.uid.clone(), bound)
+                    Back::Bound(placed, bound)
                 });
             }
             Decision::Unschedulable(refusal) => {
@@ -266,32 +266,29 @@ impl Scheduler {
 
     fn back(&mut self, back: Back) {
         let now = self.now();
-        let (uid, bound) = match back {
+        let (pod, bound) = match back {
             Back::Told(_, true) => return,
             Back::Told(uid, false) => return self.queue.retry(&uid, now),
-            Back::Bound(uid, bound) => (uid, bound),
+            Back::Bound(pod, bound) => (pod, bound),
         };
-        // The cache was faster.
-        let Some(assumed) = self.assumed.get_mut(&uid) else { return };
+        if bound == (Bound::Here { is_new: true }) {
+            self.metrics.count(metrics::ATTEMPTS, ("result", "scheduled"));
+            self.teller.placed(&pod);
+        }
+        // The cache may have been faster.
+        let Some(assumed) = self.assumed.get_mut(&pod.uid) else { return };
         match bound {
-            Bound::Here { is_new } => {
-                if is_new {
-                    self.metrics.count(metrics::ATTEMPTS, ("result", "scheduled"));
-                    self.teller.placed(&assumed.pod);
-                }
-                assumed.ask_at = Some(now + PATIENCE);
-            }
             // The cache will tell.
-            Bound::Elsewhere => assumed.ask_at = Some(now + PATIENCE),
-            Bound::Gone => self.gone(&uid),
+            Bound::Here { .. } | Bound::Elsewhere => assumed.ask_at = Some(now + PATIENCE),
+            Bound::Gone => self.gone(&pod.uid),
             Bound::Free(why) => {
                 self.metrics.count(metrics::ATTEMPTS, ("result", "error"));
-                self.teller.failed(&assumed.pod, &why);
-                self.assumed.remove(&uid);
-                if let Some(pod) = self.snapshot.remove_pod(&uid) {
+                self.teller.failed(&pod, &why);
+                self.assumed.remove(&pod.uid);
+                if let Some(pod) = self.snapshot.remove_pod(&pod.uid) {
                     self.queue.heed(Change::Left(&pod), &self.snapshot, now);
                 }
-                self.queue.failed(&uid);
+                self.queue.failed(&pod.uid);
             }
         }
     }
@@ -304,7 +301,7 @@ impl Scheduler {
             let (client, pod) = (self.teller.client.clone(), assumed.pod.clone());
             self.tasks.spawn(async move {
                 let bound = bind::find(&client, &pod, "the binding is lost", false).await;
-                Back::Bound(pod.uid.clone(), bound)
+                Back::Bound(pod, bound)
             });
         }
     }

@@ -230,6 +230,10 @@ impl Queue {
     }
 }
 
+/// By what a node's own words are judged.
+const ON_LABELS: [Filter; 4] =
+    [Filter::NodeUnschedulable, Filter::NodeName, Filter::TaintToleration, Filter::NodeAffinity];
+
 /// How long a pod rests after so many attempts.
 fn backoff(attempts: u32) -> Duration {
     BACKOFF_MIN.saturating_mul(2_u32.saturating_pow(attempts.saturating_sub(1))).min(BACKOFF_MAX)
@@ -239,15 +243,14 @@ fn backoff(attempts: u32) -> Duration {
 fn helps(change: Change<'_>, entry: &Entry, snapshot: &Snapshot) -> bool {
     let pod = &*entry.pod;
     let by = |filters: &[Filter]| filters.iter().any(|filter| entry.filters.contains(filter));
-    let room = |node: &str| {
-        snapshot
-            .node(node)
-            .is_some_and(|node| filter::on_labels(pod, node).is_ok() && filter::fits(pod, node).is_ok())
-    };
+    let open = |node: &str| snapshot.node(node).filter(|node| filter::on_labels(pod, node).is_ok());
+    let room = |node: &str| open(node).is_some_and(|node| filter::fits(pod, node).is_ok());
     let by_others = by(&[Filter::PodTopologySpread, Filter::InterPodAffinity]);
     match change {
         // A pod that met no node at all was refused by nothing.
-        Change::Node(node) => entry.filters.is_empty() || by_others || room(node),
+        Change::Node(node) => {
+            entry.filters.is_empty() || by_others || room(node) || by(&ON_LABELS) && open(node).is_some()
+        }
         Change::NodeGone => by(&[Filter::PodTopologySpread]),
         Change::Placed(other) => by_others && (other.namespace == pod.namespace || !pod.near.is_empty()),
         Change::Left(other) => {
