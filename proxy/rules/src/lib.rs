@@ -35,4 +35,5 @@ pub use stale::{Flow, UdpServices};
 pub use tables::{Tables, compile};
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
