@@ -1,5 +1,6 @@
 //! Reaching into a container from outside, for probes and hooks: commands, HTTP, TCP, gRPC health.
 
+use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -20,20 +21,45 @@ const OUTPUT_BYTES_MAX: usize = 10 * 1024;
 const REDIRECTS_MAX: usize = 10;
 
 /// What an attempt came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// All is well.
+    Yes,
+    /// It is, and something is odd.
+    Odd,
+    /// It is not.
+    No,
+    /// The attempt itself has failed: it tells nothing of the container.
+    Nothing,
+}
+
+/// What an attempt came to, and what it said, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Answer {
-    pub(crate) ok: bool,
-    /// What it said, for people.
+    pub(crate) told: Told,
     pub(crate) text: String,
 }
 
 impl Answer {
-    fn yes(text: impl Into<String>) -> Self {
-        Self { ok: true, text: text.into() }
+    fn new(told: Told, text: impl Into<String>) -> Self {
+        Self { told, text: text.into() }
     }
 
-    fn no(text: impl Into<String>) -> Self {
-        Self { ok: false, text: text.into() }
+    pub(crate) fn yes(text: impl Into<String>) -> Self {
+        Self::new(Told::Yes, text)
+    }
+
+    pub(crate) fn no(text: impl Into<String>) -> Self {
+        Self::new(Told::No, text)
+    }
+
+    pub(crate) fn nothing(text: impl Into<String>) -> Self {
+        Self::new(Told::Nothing, text)
+    }
+
+    /// Whether it succeeded.
+    pub(crate) fn ok(&self) -> bool {
+        matches!(self.told, Told::Yes | Told::Odd)
     }
 }
 
@@ -55,6 +81,7 @@ pub(crate) async fn exec(place: &Place<'_>, action: &ExecAction, limit: Duration
         timeout: i64::try_from(limit.as_secs().max(1)).unwrap_or(i64::MAX),
     };
     // The runtime kills the command when its time is over; that answer is worth a moment.
+    let given = limit;
     let limit = limit + Duration::from_secs(2);
     match within(limit, place.cri.runtime.clone().exec_sync(request)).await {
         Ok(reply) => {
@@ -62,10 +89,14 @@ pub(crate) async fn exec(place: &Place<'_>, action: &ExecAction, limit: Duration
             let text = String::from_utf8_lossy(&output[..output.len().min(OUTPUT_BYTES_MAX)]).into_owned();
             match reply.exit_code {
                 0 => Answer::yes(text),
-                code => Answer::no(format!("command exited with {code}: {}", text.trim_end())),
+                _ => Answer::no(text),
             }
         }
-        Err(status) => Answer::no(status.message()),
+        Err(status) if status.code() == tonic::Code::DeadlineExceeded => {
+            let command = action.command.clone().unwrap_or_default().join(" ");
+            Answer::no(format!("command timed out: {command:?} timed out after {}s", given.as_secs()))
+        }
+        Err(status) => Answer::nothing(status.message()),
     }
 }
 
@@ -73,12 +104,12 @@ pub(crate) async fn exec(place: &Place<'_>, action: &ExecAction, limit: Duration
 pub(crate) async fn tcp(place: &Place<'_>, action: &TCPSocketAction, limit: Duration) -> Answer {
     let target = match target(place, action.host.as_deref(), &action.port) {
         Ok(target) => target,
-        Err(text) => return Answer::no(text),
+        Err(text) => return Answer::nothing(text),
     };
     match tokio::time::timeout(limit, dial(&target)).await {
         Ok(Ok(_)) => Answer::yes(""),
-        Ok(Err(error)) => Answer::no(format!("dial tcp {}:{}: {error}", target.0, target.1)),
-        Err(_) => Answer::no(format!("dial tcp {}:{}: i/o timeout", target.0, target.1)),
+        Ok(Err(error)) => Answer::no(error.to_string()),
+        Err(_) => Answer::no(format!("dial tcp {}: i/o timeout", shown(&target))),
     }
 }
 
@@ -86,7 +117,7 @@ pub(crate) async fn tcp(place: &Place<'_>, action: &TCPSocketAction, limit: Dura
 pub(crate) async fn http_get(place: &Place<'_>, action: &HTTPGetAction, limit: Duration) -> Answer {
     let (host, port) = match target(place, action.host.as_deref(), &action.port) {
         Ok(target) => target,
-        Err(text) => return Answer::no(text),
+        Err(text) => return Answer::nothing(text),
     };
     let scheme = action.scheme.as_deref().unwrap_or("HTTP").to_lowercase();
     let path = action.path.clone().unwrap_or_default();
@@ -117,7 +148,8 @@ async fn follow(url: String, action: &HTTPGetAction) -> Result<Answer, Failure> 
         };
         let next = resolve(&uri, &next)?;
         if next.host().map(str::to_owned) != first {
-            return Ok(Answer::yes(format!("Probe terminated redirects, Response body: {body}")));
+            let text = format!("Probe terminated redirects, Response body: {body}");
+            return Ok(Answer::new(Told::Odd, text));
         }
         uri = next;
     }
@@ -214,7 +246,7 @@ const SERVING: i32 = 1;
 pub(crate) async fn grpc(place: &Place<'_>, action: &GRPCAction, limit: Duration) -> Answer {
     let target = match target(place, None, &IntOrString::Int(action.port)) {
         Ok(target) => target,
-        Err(text) => return Answer::no(text),
+        Err(text) => return Answer::nothing(text),
     };
     let service = action.service.clone().unwrap_or_default();
     match tokio::time::timeout(limit, grpc_check(target, service)).await {
@@ -240,8 +272,22 @@ async fn grpc_check(target: (String, u16), service: String) -> Result<i32, Failu
     Ok(reply.into_inner().status)
 }
 
-async fn dial(target: &(String, u16)) -> std::io::Result<TcpStream> {
-    TcpStream::connect((target.0.as_str(), target.1)).await
+/// Connects; an error says whereto, as others word it.
+async fn dial(target: &(String, u16)) -> io::Result<TcpStream> {
+    TcpStream::connect((target.0.as_str(), target.1)).await.map_err(|error| {
+        let what = match error.kind() {
+            io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+            io::ErrorKind::HostUnreachable => "no route to host".to_owned(),
+            io::ErrorKind::NetworkUnreachable => "network is unreachable".to_owned(),
+            _ => error.to_string(),
+        };
+        io::Error::new(error.kind(), format!("dial tcp {}: connect: {what}", shown(target)))
+    })
+}
+
+/// `host:port`, a host that is an IPv6 address in brackets.
+fn shown((host, port): &(String, u16)) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// Host and port to reach; a port's name is looked up in the container's ports.

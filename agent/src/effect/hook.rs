@@ -51,11 +51,11 @@ impl Effects {
             LifecycleHandler { sleep: Some(action), .. } => {
                 let wanted = Duration::from_secs(u64::try_from(action.seconds).unwrap_or(0));
                 tokio::time::sleep(wanted.min(limit)).await;
-                Answer { ok: true, text: String::new() }
+                Answer::yes("")
             }
-            _ => Answer { ok: false, text: "the hook has no handler: give it exec, httpGet or sleep".into() },
+            _ => Answer::no("the hook has no handler: give it exec, httpGet or sleep"),
         };
-        if answer.ok {
+        if answer.ok() {
             return Ok(());
         }
         self.event(order, true, reason, &answer.text, Some(name));

@@ -47,7 +47,7 @@ async fn statuses() {
     {
         let (port, asked) = serve(vec![response(status, "", "body")]).await;
         let answer = probe(&action(port, "healthz")).await;
-        assert_eq!(answer.ok, ok, "{status}: {answer:?}");
+        assert_eq!(answer.ok(), ok, "{status}: {answer:?}");
         if !ok {
             assert!(answer.text.contains(&format!("statuscode: {}", &status[..3])), "{answer:?}");
         }
@@ -69,7 +69,7 @@ async fn headers_are_given_and_may_replace_ours() {
         value: value.into(),
     };
     let http_headers = Some(vec![header("Host", "example.test"), header("X-A", "1")]);
-    assert!(probe(&HTTPGetAction { http_headers, ..action(port, "/") }).await.ok);
+    assert!(probe(&HTTPGetAction { http_headers, ..action(port, "/") }).await.ok());
     let asked = asked.await.unwrap().remove(0).to_lowercase();
     assert!(asked.contains("host: example.test\r\n") && asked.contains("x-a: 1\r\n"), "{asked}");
     assert_eq!(asked.matches("host:").count(), 1);
@@ -79,11 +79,11 @@ async fn headers_are_given_and_may_replace_ours() {
 async fn redirects_are_followed_at_home_only() {
     let (port, asked) =
         serve(vec![response("302 Found", "Location: /next\r\n", ""), response("500 No", "", "")]).await;
-    assert!(!probe(&action(port, "/")).await.ok);
+    assert!(!probe(&action(port, "/")).await.ok());
     assert!(asked.await.unwrap()[1].starts_with("GET /next "));
     let (port, _) = serve(vec![response("302 Found", "Location: http://192.0.2.1/\r\n", "")]).await;
     let answer = probe(&action(port, "/")).await;
-    assert!(answer.ok && answer.text.starts_with("Probe terminated redirects"), "{answer:?}");
+    assert!(answer.ok() && answer.text.starts_with("Probe terminated redirects"), "{answer:?}");
 }
 
 #[tokio::test]
@@ -99,14 +99,14 @@ async fn nobody_listens() {
     let spec = Spec { name: "c".into(), ports: Some(ports), ..Spec::default() };
     let place = Place { cri: &cri, id: "i", spec: &spec, ip: Some("127.0.0.1".parse().unwrap()) };
     let named = |name: &str| TCPSocketAction { host: None, port: IntOrString::String(name.into()) };
-    assert!(tcp(&place, &named("web"), LIMIT).await.ok);
+    assert!(tcp(&place, &named("web"), LIMIT).await.ok());
     assert!(tcp(&place, &named("none"), LIMIT).await.text.contains("has no port"));
     drop(listener);
     let answer = tcp(&place, &named("web"), LIMIT).await;
-    assert!(!answer.ok && answer.text.contains("refused"), "{answer:?}");
+    assert!(!answer.ok() && answer.text.contains("refused"), "{answer:?}");
     let answer = grpc(&place, &GRPCAction { port: port.into(), ..Default::default() }, LIMIT).await;
-    assert!(!answer.ok && answer.text.contains("health rpc failed"), "{answer:?}");
-    assert!(!exec(&place, &ExecAction { command: Some(vec!["x".into()]) }, LIMIT).await.ok);
+    assert!(!answer.ok() && answer.text.contains("health rpc failed"), "{answer:?}");
+    assert!(!exec(&place, &ExecAction { command: Some(vec!["x".into()]) }, LIMIT).await.ok());
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn https_takes_any_certificate() {
     });
     let https = HTTPGetAction { scheme: Some("HTTPS".into()), ..action(port, "/") };
     let answer = probe(&https).await;
-    assert!(answer.ok, "{answer:?}");
+    assert!(answer.ok(), "{answer:?}");
 }
 
 /// A health service that serves `good` and nothing else.
@@ -169,7 +169,7 @@ async fn grpc_health() {
     let spec = Spec::default();
     let place = Place { cri: &cri, id: "i", spec: &spec, ip: Some("127.0.0.1".parse().unwrap()) };
     let check = |service: &str| GRPCAction { port: port.into(), service: Some(service.into()), mode: None };
-    assert!(grpc(&place, &check("good"), LIMIT).await.ok);
+    assert!(grpc(&place, &check("good"), LIMIT).await.ok());
     let answer = grpc(&place, &check("bad"), LIMIT).await;
-    assert!(!answer.ok && answer.text.contains("service unhealthy"), "{answer:?}");
+    assert!(!answer.ok() && answer.text.contains("service unhealthy"), "{answer:?}");
 }
