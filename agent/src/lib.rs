@@ -28,6 +28,7 @@ mod rotate;
 mod runtime;
 mod server;
 mod source;
+mod stats;
 mod sync;
 mod tls;
 mod tokens;
@@ -220,7 +221,7 @@ async fn serve(
     tasks.spawn(runtime::follow(cri.clone(), runtime, sender.clone()));
     tasks.spawn(runtime::listen(cri, sender));
     tasks.spawn(rotate::run(effects.clone()));
-    let server = server::Server { effects: effects.clone(), view: viewer };
+    let server = server::Server { effects: effects.clone(), view: viewer, memory: Arc::default() };
     if let (Some(serving), Some(port)) = (config.serving.clone(), port) {
         tasks.spawn(server.clone().run_https(port, serving, shutdown.clone()));
     }

@@ -21,6 +21,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use proto_cri as cri;
 use serde_json::json;
 use tokio::net::UnixListener;
 use tokio::sync::watch;
@@ -32,10 +33,13 @@ pub use https::Serving;
 pub(crate) use https::bind;
 pub(crate) use reply::{Body, Refused};
 
+use crate::cri::{CALL, within};
 use crate::effect::Effects;
+use crate::labels;
 use crate::logs;
+use crate::stats::{self, metrics, summary};
 use crate::sync::{PodEntry, View};
-use reply::{json_reply, refusal, text};
+use reply::{figures, json_reply, refusal, text};
 
 /// Before accepting again when no descriptor was left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -45,6 +49,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Server {
     pub(crate) effects: Arc<Effects>,
     pub(crate) view: watch::Receiver<Arc<View>>,
+    /// What was measured last.
+    pub(crate) memory: Arc<stats::Memory>,
 }
 
 impl Server {
@@ -112,6 +118,18 @@ impl Server {
             ["pods"] => Ok(json_reply(&self.ready()?.list())),
             ["runningpods"] => Ok(json_reply(&self.running().await?)),
             ["configz"] => Ok(json_reply(&self.configuration())),
+            ["stats", "summary"] => {
+                let small = pairs(request.uri().query().unwrap_or_default())
+                    .iter()
+                    .any(|(name, value)| name == "only_cpu_and_memory" && value == "true");
+                Ok(json_reply(&summary::summary(&self.sample(!small).await?, small)))
+            }
+            ["metrics"] => self.own_metrics().await.map(figures),
+            ["metrics", "resource"] => Ok(figures(metrics::resource(self.sample(false).await.ok().as_ref()))),
+            ["metrics", "cadvisor"] => Ok(figures(metrics::cadvisor(&self.sample(false).await?))),
+            ["metrics", "probes"] => {
+                Err(Refused::new(StatusCode::NOT_IMPLEMENTED, "this node's agent keeps no figures of probes"))
+            }
             ["api", "v1", "events"] => Ok(json_reply(&self.effects.events.list())),
             ["containerLogs", namespace, pod, container] => {
                 let query = request.uri().query().unwrap_or_default();
@@ -146,21 +164,44 @@ impl Server {
         for container in containers {
             let label = |key: &str| container.labels.get(key).cloned().unwrap_or_default();
             let image = container.image.as_ref().map(|i| i.image.clone()).unwrap_or_default();
-            let pod = pods.entry(label(crate::labels::POD_UID)).or_insert_with(|| {
+            let pod = pods.entry(label(labels::POD_UID)).or_insert_with(|| {
                 json!({
-                    "metadata": {"name": label(crate::labels::POD_NAME), "namespace": label(crate::labels::POD_NAMESPACE),
-                        "uid": label(crate::labels::POD_UID), "creationTimestamp": null},
+                    "metadata": {"name": label(labels::POD_NAME), "namespace": label(labels::POD_NAMESPACE),
+                        "uid": label(labels::POD_UID), "creationTimestamp": null},
                     "spec": {"containers": []}, "status": {},
                 })
             });
             if let Some(list) = pod["spec"]["containers"].as_array_mut() {
-                list.push(
-                    json!({"name": label(crate::labels::CONTAINER_NAME), "image": image, "resources": {}}),
-                );
+                list.push(json!({"name": label(labels::CONTAINER_NAME), "image": image, "resources": {}}));
             }
         }
         let items: Vec<_> = pods.into_values().collect();
         Ok(json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}))
+    }
+
+    /// Figures of this moment; those of volumes and logs on demand.
+    async fn sample(&self, sizes: bool) -> Result<stats::Sample, Refused> {
+        let view = self.view.borrow().clone();
+        Ok(stats::sample(&self.effects, &view, &self.memory, sizes).await?)
+    }
+
+    async fn own_metrics(&self) -> Result<String, Refused> {
+        let list = cri::ListContainersRequest { filter: None };
+        let all = within(CALL, self.effects.cri.runtime.clone().list_containers(list)).await?.containers;
+        let own: Vec<_> = all.into_iter().filter(|c| c.labels.contains_key(labels::POD_UID)).collect();
+        let of = |state: cri::ContainerState| own.iter().filter(|c| c.state() == state).count();
+        let pods: std::collections::BTreeSet<_> = own
+            .iter()
+            .filter(|c| c.state() == cri::ContainerState::ContainerRunning)
+            .map(|c| &c.pod_sandbox_id)
+            .collect();
+        let states = [
+            ("created", of(cri::ContainerState::ContainerCreated)),
+            ("exited", of(cri::ContainerState::ContainerExited)),
+            ("running", of(cri::ContainerState::ContainerRunning)),
+            ("unknown", of(cri::ContainerState::ContainerUnknown)),
+        ];
+        Ok(metrics::own(&self.effects.config.node_name, pods.len(), &states))
     }
 
     /// The agent's configuration, as far as a `KubeletConfiguration` has words for it.

@@ -65,6 +65,15 @@ pub(crate) fn text(body: impl IntoText) -> Response<Body> {
     response
 }
 
+/// 200 with figures in Prometheus' form.
+pub(crate) fn figures(text: String) -> Response<Body> {
+    let mut response = Response::new(full(text));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
+    response
+}
+
 /// 200 with JSON.
 pub(crate) fn json_reply(value: &serde_json::Value) -> Response<Body> {
     let mut response = Response::new(full(value.to_string()));
