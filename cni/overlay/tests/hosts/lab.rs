@@ -7,17 +7,17 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use ::lab::Objects;
 use ipnet::IpNet;
 use netlink::netns;
 use netlink::route::{Link, Route, RouteEntry, Veth};
 use overlay::{Backend, Config};
+use proto_kube::{GroupResource, Resource, resource};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::api::Api;
-
 pub(crate) struct Lab {
-    pub(crate) api: Api,
+    pub(crate) api: Objects,
     switch: OwnedFd,
     pub(crate) dir: tempfile::TempDir,
 }
@@ -26,8 +26,12 @@ pub(crate) struct Host {
     pub(crate) number: u8,
     pub(crate) netns: OwnedFd,
     pub(crate) dir: PathBuf,
-    api: Api,
+    api: Objects,
     running: Option<(CancellationToken, JoinHandle<Result<(), overlay::Error>>)>,
+}
+
+pub(crate) fn nodes() -> &'static Resource {
+    resource::preferred(GroupResource { group: "", resource: "nodes" }).unwrap()
 }
 
 pub(crate) struct Pod {
@@ -54,7 +58,7 @@ impl Lab {
         route.create_bridge("switch").unwrap();
         let index = route.link("switch").unwrap().unwrap().index;
         route.set_up(index, true).unwrap();
-        Lab { api: Api::default(), switch, dir: tempfile::tempdir().unwrap() }
+        Lab { api: Objects::default(), switch, dir: tempfile::tempdir().unwrap() }
     }
 
     /// A machine on the switch, with a Node that has ranges; its overlay does not run yet.
@@ -76,7 +80,7 @@ impl Lab {
         [lo, eth0].iter().for_each(|index| inside.set_up(*index, true).unwrap());
         let dir = self.dir.path().join(number.to_string());
         let host = Host { number, netns, dir, api: self.api.clone(), running: None };
-        self.api.put(host.object());
+        self.api.put(nodes(), host.object());
         host
     }
 }

@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod api;
 mod lab;
 
 use lab::{Lab, Server, until};
