@@ -9,6 +9,7 @@ use proto_kube::Resource;
 use proto_kube::resource;
 use serde_json::Value;
 
+use crate::identity::NodeIdentity;
 use crate::server::Serving;
 
 /// Everything the agent is told; [`Config::new`] has the defaults.
@@ -103,6 +104,8 @@ pub struct Api {
     pub labels: BTreeMap<String, String>,
     /// Taints that it registers itself with, as in a Node's `spec.taints`.
     pub taints: Vec<Value>,
+    /// Who the node is, if its certificate is to be renewed; the cache's client has the identity's configuration.
+    pub identity: Option<NodeIdentity>,
     /// Whether it makes its Node; else it waits until somebody has.
     pub register: bool,
 }
@@ -111,7 +114,7 @@ impl Api {
     /// A node of the cluster behind `cache`, with nothing special about it.
     #[must_use]
     pub fn new(cache: Cache) -> Self {
-        Self { cache, labels: BTreeMap::new(), taints: Vec::new(), register: true }
+        Self { cache, labels: BTreeMap::new(), taints: Vec::new(), identity: None, register: true }
     }
 
     /// What the node authorizer lets a node see, for [`Cache::scoped`]: its own pods and its own Node.
@@ -124,10 +127,11 @@ impl Api {
 
 impl std::fmt::Debug for Api {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { cache: _, labels, taints, register } = self;
+        let Self { cache: _, labels, taints, identity, register } = self;
         f.debug_struct("Api")
             .field("labels", labels)
             .field("taints", taints)
+            .field("identity", identity)
             .field("register", register)
             .finish_non_exhaustive()
     }
@@ -151,6 +155,11 @@ pub(crate) fn nodes() -> &'static Resource {
 /// `leases` of the group `coordination.k8s.io`.
 pub(crate) fn leases() -> &'static Resource {
     known("coordination.k8s.io", "v1", "leases")
+}
+
+/// `certificatesigningrequests`.
+pub(crate) fn certificate_signing_requests() -> &'static Resource {
+    known("certificates.k8s.io", "v1", "certificatesigningrequests")
 }
 
 /// `events`.

@@ -7,6 +7,7 @@
 
 mod checkpoint;
 mod clock;
+mod cluster;
 mod config;
 mod credentials;
 mod cri;
@@ -14,6 +15,7 @@ mod decode;
 mod dns;
 mod effect;
 mod events;
+mod identity;
 mod labels;
 mod log;
 mod logs;
@@ -39,19 +41,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use config::{Api, Config};
+pub use identity::{IdentityFailed, Join, NodeIdentity, SignFailed};
 pub use pki::Identity;
 pub use server::{Authorization, Serving};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::Checkpoints;
 use crate::clock::Clock;
+use crate::cluster::Joining;
 use crate::cri::Cri;
 use crate::effect::Effects;
 use crate::events::Events;
 use crate::node::lease::Taken;
-use crate::node::register::Registration;
 use crate::objects::Objects;
 use crate::observe::Observer;
 use crate::source::files::Files;
@@ -179,6 +182,7 @@ async fn serve(
     };
     let (sender, inbox) = mpsc::unbounded_channel();
     let (view, viewer) = watch::channel(Arc::default());
+    let facts = node::facts(&config);
     let effects = Arc::new(Effects {
         events: Events::new(clock, &config.node_name),
         objects: Objects::new(config.api.as_ref().map(|api| &api.cache), sender.clone()),
@@ -193,25 +197,10 @@ async fn serve(
     });
     let config = &effects.config;
     let observer = Observer::new(cri.clone(), &config.node_name);
-    let facts = node::facts(config);
     let mut tasks = JoinSet::new();
     let (runtime, runtimes) = watch::channel(None);
-    let mut taken = None;
-    let mut cluster = None;
-    if let Some(api) = &config.api {
-        let id = node::machine::identity(&config.data_dir)
-            .map_err(|source| AgentFailed::Identity { path: config.data_dir.clone(), source })?;
-        let registration = node::registration(
-            (config, api, id),
-            (cri.clone(), clock, &facts),
-            runtimes,
-            effects.port.subscribe(),
-        );
-        let (reports, reported) = mpsc::unbounded_channel();
-        cluster = Some(sync::Cluster::new(reports));
-        tasks.spawn(report::Reporter::new(api.cache.clone()).run(reported));
-        taken = Some(join_cluster(api, &config.node_name, registration, sender.clone()));
-    }
+    let joining = cluster::prepare(&effects, &facts, runtimes, &sender, &mut tasks)?;
+    let (joining, cluster) = joining.unzip();
     let mut sync = sync::Sync::new(effects.clone(), observer, facts, sender.clone(), view, cluster);
     sync.restore(records);
     match &config.manifests {
@@ -232,7 +221,7 @@ async fn serve(
         ends.cancel();
         empty
     };
-    let (empty, failed) = tokio::join!(loop_ends, lose(taken, ends.clone()));
+    let (empty, failed) = tokio::join!(loop_ends, Joining::until(joining, ends.clone()));
     tasks.shutdown().await;
     // Nobody listens any more; a client is told so at once.
     let _ = std::fs::remove_file(socket);
@@ -242,39 +231,6 @@ async fn serve(
     match failed {
         Some(Taken { by }) => Err(AgentFailed::NameTaken { node: effects.config.node_name.clone(), by }),
         None => Ok(()),
-    }
-}
-
-/// Registers the node, and runs the pods that the API binds to it once it is registered: before that they may be
-/// another's of the same name.
-async fn join_cluster(
-    api: &Api,
-    node: &str,
-    registration: Registration,
-    happenings: mpsc::UnboundedSender<sync::Happening>,
-) -> Taken {
-    let (registered, done) = oneshot::channel();
-    let pods = async {
-        if done.await.is_ok() {
-            source::api::run(api.cache.clone(), node.to_owned(), happenings).await;
-        }
-        std::future::pending().await
-    };
-    tokio::select! {
-        taken = registration.run(registered) => taken,
-        () = pods => Taken { by: String::new() },
-    }
-}
-
-/// Waits until the node's name is lost, and ends the agent then.
-async fn lose(taken: Option<impl Future<Output = Taken>>, ends: CancellationToken) -> Option<Taken> {
-    let Some(taken) = taken else { return None };
-    tokio::select! {
-        taken = taken => {
-            ends.cancel();
-            Some(taken)
-        }
-        () = ends.cancelled() => None,
     }
 }
 

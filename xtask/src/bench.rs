@@ -12,8 +12,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let (command, rest) = match arguments.split_first() {
         Some((&"pod", rest)) => ("bench-pod", rest),
         Some((&"control", rest)) => ("bench-control", rest),
-        Some((&"proxy", rest)) => ("bench-proxy", rest),
-        _ => bail!("which benchmark? `cargo xtask bench pod`, `cargo xtask bench control`, `cargo xtask bench proxy`"),
+        _ => bail!("which benchmark? `cargo xtask bench pod`, `cargo xtask bench control`"),
     };
     build("release")?;
     let programs = cargo::programs("release")?;

@@ -5,6 +5,8 @@ use serde_json::{Map, Value, json};
 
 /// The lists of a status that several may write, each its own elements, with what tells these apart.
 const SHARED: [(&str, &str); 1] = [("conditions", "type")];
+/// Since when a condition is as it is.
+const SINCE: &str = "lastTransitionTime";
 /// The lists of which the API merges elements unless told to replace them.
 const MERGED: [&str; 3] = ["addresses", "podIPs", "hostIPs"];
 
@@ -34,11 +36,17 @@ fn change(key: &str, old: &Value, new: &Value) -> Option<Value> {
         return None;
     }
     if let Some((_, name)) = SHARED.iter().find(|(list, _)| *list == key) {
-        let known = |element: &Value| {
-            let all = old.as_array().into_iter().flatten();
-            all.into_iter().any(|e| e[*name] == element[*name] && equal(e, element))
-        };
-        let changed: Vec<&Value> = new.as_array().into_iter().flatten().filter(|e| !known(e)).collect();
+        let all = |list: &Value| list.as_array().cloned().unwrap_or_default();
+        let before = all(old);
+        let changed = all(new).into_iter().filter_map(|mut element| {
+            let known = before.iter().find(|e| e[*name] == element[*name]);
+            if let Some(known) = known.filter(|known| known["status"] == element["status"]) {
+                // Since when it is so the API may know better: what was told last may not be on our disk.
+                element[SINCE] = known[SINCE].clone();
+            }
+            known.is_none_or(|known| !equal(known, &element)).then_some(element)
+        });
+        let changed: Vec<Value> = changed.collect();
         return (!changed.is_empty()).then(|| json!(changed));
     }
     match (old, new) {
@@ -93,6 +101,7 @@ mod tests {
     #[test]
     fn only_what_differs_is_sent() {
         let ready = |status: &str| json!({"type": "Ready", "status": status});
+        let since = |status: &str, at: &str| json!({"type": "Ready", "status": status, SINCE: at});
         let gate = json!({"type": "example.com/gate", "status": "True"});
         for (old, new, patch) in [
             (json!({}), json!({}), Value::Null),
@@ -109,6 +118,16 @@ mod tests {
                 json!({"conditions": [gate, ready("True")]}),
                 json!({"conditions": [ready("True")]}),
                 Value::Null,
+            ),
+            (
+                json!({"conditions": [since("True", "1")]}),
+                json!({"conditions": [since("True", "2")]}),
+                Value::Null,
+            ),
+            (
+                json!({"conditions": [since("True", "1")]}),
+                json!({"conditions": [since("False", "2")]}),
+                json!({"conditions": [since("False", "2")]}),
             ),
             (
                 json!({"podIPs": [{"ip": "1"}]}),

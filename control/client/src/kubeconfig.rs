@@ -6,6 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
+use crate::Credentials;
+
 /// Where a server is and what to show it.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
@@ -17,6 +19,8 @@ pub struct Config {
     pub server_name: Option<String>,
     /// Our certificate and its key, in PEM.
     pub certificate: Option<(Vec<u8>, Vec<u8>)>,
+    /// The same where it may be replaced while a client runs; counts before `certificate`.
+    pub credentials: Option<Credentials>,
     /// A bearer token.
     pub token: Option<String>,
     /// The namespace of a request that names none.
@@ -122,9 +126,16 @@ impl Config {
     /// # Errors
     /// When the file cannot be read or is not complete.
     pub fn load(path: &Path, context: Option<&str>) -> Result<Self, KubeconfigError> {
-        let text = String::from_utf8_lossy(&read(path)?).into_owned();
+        Self::parse(path, &String::from_utf8_lossy(&read(path)?), context)
+    }
+
+    /// As [`Config::load`], of a kubeconfig that has been read already and came from `path`.
+    ///
+    /// # Errors
+    /// When it is not complete, or a file that it names cannot be read.
+    pub(crate) fn parse(path: &Path, text: &str, context: Option<&str>) -> Result<Self, KubeconfigError> {
         let malformed = |why: String| KubeconfigError::Malformed { path: path.to_owned(), why };
-        let file: File = serde_saphyr::from_str(&text).map_err(|error| malformed(error.to_string()))?;
+        let file: File = serde_saphyr::from_str(text).map_err(|error| malformed(error.to_string()))?;
         let context = context.unwrap_or(&file.current_context);
         let context = find(path, "context", &file.contexts, context)?;
         let cluster = find(path, "cluster", &file.clusters, &context.cluster)?;
@@ -151,6 +162,7 @@ impl Config {
             authority: pem(&cluster.certificate_authority_data, &cluster.certificate_authority)?,
             server_name: cluster.tls_server_name.clone(),
             certificate: certificate.zip(key),
+            credentials: None,
             token,
             namespace: if context.namespace.is_empty() {
                 "default".into()

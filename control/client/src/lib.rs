@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 mod cache;
+mod credentials;
+mod discover;
 mod kubeconfig;
 mod reflector;
 mod request;
@@ -10,7 +12,10 @@ mod tls;
 mod watch;
 
 pub use cache::{Cache, Event};
+pub use credentials::Credentials;
+pub use discover::{DiscoverError, discover};
 pub use kubeconfig::{Config, KubeconfigError};
 pub use reflector::{Change, Reflector};
 pub use request::{Body, Client, ClientError, Local, Patch, Query};
+pub use tls::trusting_anyone;
 pub use watch::{Watch, WatchEvent};

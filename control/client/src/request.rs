@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use proto_kube::Resource;
 use serde_json::Value;
 
-use crate::{Config, Watch, tls};
+use crate::{Config, Credentials, Watch, tls};
 
 /// How long a request may take; a watch has no end.
 const REQUEST_SECONDS_MAX: u64 = 60;
@@ -149,10 +149,43 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub type Local =
     Arc<dyn Fn(Request<Full<Bytes>>) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> + Send + Sync>;
 
+/// The connections to a server.
+struct Pool {
+    connector: HttpsConnector<HttpConnector>,
+    credentials: Option<Credentials>,
+    /// With the age of the credentials that they were made with.
+    current: Mutex<(u64, Http)>,
+}
+
+impl Pool {
+    fn new(connector: HttpsConnector<HttpConnector>, credentials: Option<Credentials>) -> Self {
+        let age = credentials.as_ref().map_or(0, Credentials::age);
+        Self { current: Mutex::new((age, connections(connector.clone()))), connector, credentials }
+    }
+
+    /// Connections with the credentials of this moment. Requests on older ones go on.
+    fn http(&self) -> Http {
+        let age = self.credentials.as_ref().map_or(0, Credentials::age);
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.0 != age {
+            *current = (age, connections(self.connector.clone()));
+        }
+        current.1.clone()
+    }
+}
+
+fn connections(connector: HttpsConnector<HttpConnector>) -> Http {
+    hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .timer(TokioTimer::new())
+        .http2_keep_alive_interval(Duration::from_secs(30))
+        .build(connector)
+}
+
 /// How a request gets to the server.
 #[derive(Clone)]
 enum Transport {
-    Http(Http),
+    Http(Arc<Pool>),
     Local(Local),
 }
 
@@ -172,24 +205,24 @@ impl Client {
     /// # Errors
     /// When the configuration is not usable; nothing is sent yet.
     pub fn new(config: &Config, agent: &str) -> Result<Self, ClientError> {
+        Self::over(config, tls::client_config(config)?, agent)
+    }
+
+    /// [`Client::new`] with the TLS that it is given.
+    pub(crate) fn over(config: &Config, tls: rustls::ClientConfig, agent: &str) -> Result<Self, ClientError> {
         let unfit = |field, why: &dyn std::fmt::Display| ClientError::Config { field, why: why.to_string() };
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(Duration::from_secs(CONNECT_SECONDS_MAX)));
-        let mut builder =
-            HttpsConnectorBuilder::new().with_tls_config(tls::client_config(config)?).https_or_http();
+        let mut builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
         if let Some(name) = &config.server_name {
             let name = rustls::pki_types::ServerName::try_from(name.clone())
                 .map_err(|error| unfit("tls-server-name", &error))?;
             builder = builder.with_server_name_resolver(FixedServerNameResolver::new(name));
         }
         let connector = builder.enable_all_versions().wrap_connector(connector);
-        let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .http2_keep_alive_interval(Duration::from_secs(30))
-            .build(connector);
+        let pool = Pool::new(connector, config.credentials.clone());
         let authorization = match &config.token {
             Some(token) => {
                 let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
@@ -200,7 +233,7 @@ impl Client {
             None => None,
         };
         Ok(Self {
-            transport: Transport::Http(http),
+            transport: Transport::Http(Arc::new(pool)),
             server: config.server.clone(),
             namespace: config.namespace.clone(),
             authorization,
@@ -381,8 +414,8 @@ impl Client {
             .body(Full::new(body))
             .map_err(|error| ClientError::Config { field: "server", why: error.to_string() })?;
         let response = match &self.transport {
-            Transport::Http(http) => {
-                let response = http.request(request).await.map_err(|e| self.broken(e))?;
+            Transport::Http(pool) => {
+                let response = pool.http().request(request).await.map_err(|e| self.broken(e))?;
                 response.map(|body| body.map_err(Into::into).boxed_unsync())
             }
             Transport::Local(server) => server(request).await,

@@ -10,7 +10,7 @@ use crate::der::{self, BOOLEAN, INTEGER, OCTETS, SEQUENCE, SET, UTF8, element, j
 use crate::key::{Key, digest};
 use crate::{Error, key};
 
-const ECDSA_SHA256: &[u64] = &[1, 2, 840, 10045, 4, 3, 2];
+pub(crate) const ECDSA_SHA256: &[u64] = &[1, 2, 840, 10045, 4, 3, 2];
 const COMMON_NAME: &[u64] = &[2, 5, 4, 3];
 const ORGANIZATION: &[u64] = &[2, 5, 4, 10];
 const SUBJECT_KEY_ID: &[u64] = &[2, 5, 29, 14];
@@ -63,10 +63,6 @@ impl Names {
         names.ips.sort();
         names.ips.dedup();
         names
-    }
-
-    fn is_empty(&self) -> bool {
-        self.dns.is_empty() && self.ips.is_empty()
     }
 }
 
@@ -124,14 +120,6 @@ pub(crate) fn issue(request: &Request<'_>, issuer: &Issuer<'_>) -> Result<Vec<u8
 }
 
 fn extensions(request: &Request<'_>, issuer: &Issuer<'_>) -> Vec<Vec<u8>> {
-    let extension = |kind: &[u64], critical: bool, value: Vec<u8>| {
-        let mut parts = vec![oid(kind)];
-        if critical {
-            parts.push(element(BOOLEAN, &[0xff]));
-        }
-        parts.push(element(OCTETS, &value));
-        join(SEQUENCE, &parts)
-    };
     let authority = request.purpose == Purpose::Authority;
     let usage: &[u8] = match (authority, request.encipher) {
         (true, _) => &[DIGITAL_SIGNATURE, CERT_SIGN, CRL_SIGN],
@@ -151,15 +139,28 @@ fn extensions(request: &Request<'_>, issuer: &Issuer<'_>) -> Vec<Vec<u8>> {
         Purpose::Server => all.push(extension(EXTENDED_USAGE, false, join(SEQUENCE, &[oid(SERVER_AUTH)]))),
         Purpose::Client => all.push(extension(EXTENDED_USAGE, false, join(SEQUENCE, &[oid(CLIENT_AUTH)]))),
     }
-    if !request.names.is_empty() {
-        let dns = request.names.dns.iter().map(|name| element(0x82, name.as_bytes()));
-        let ips = request.names.ips.iter().map(|ip| match ip {
-            IpAddr::V4(ip) => element(0x87, &ip.octets()),
-            IpAddr::V6(ip) => element(0x87, &ip.octets()),
-        });
-        all.push(extension(ALTERNATIVE_NAME, false, join(SEQUENCE, &dns.chain(ips).collect::<Vec<_>>())));
-    }
+    all.extend(alternative_names(request.names));
     all
+}
+
+fn extension(kind: &[u64], critical: bool, value: Vec<u8>) -> Vec<u8> {
+    let mut parts = vec![oid(kind)];
+    if critical {
+        parts.push(element(BOOLEAN, &[0xff]));
+    }
+    parts.push(element(OCTETS, &value));
+    join(SEQUENCE, &parts)
+}
+
+/// The extension that names a server; `None` for one without names.
+pub(crate) fn alternative_names(names: &Names) -> Option<Vec<u8>> {
+    let dns = names.dns.iter().map(|name| element(0x82, name.as_bytes()));
+    let ips = names.ips.iter().map(|ip| match ip {
+        IpAddr::V4(ip) => element(0x87, &ip.octets()),
+        IpAddr::V6(ip) => element(0x87, &ip.octets()),
+    });
+    let all: Vec<_> = dns.chain(ips).collect();
+    (!all.is_empty()).then(|| extension(ALTERNATIVE_NAME, false, join(SEQUENCE, &all)))
 }
 
 /// Ties a certificate to its issuer's key: the first 20 bytes of the digest of the public key.

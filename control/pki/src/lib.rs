@@ -11,6 +11,7 @@ mod far;
 mod file;
 pub mod join;
 pub mod key;
+mod request;
 mod state;
 mod tls;
 pub mod token;
@@ -29,6 +30,7 @@ pub use csr::{Csr, Signer};
 pub use far::{Standing, client};
 pub use file::replace;
 pub use key::Key;
+pub use request::request;
 pub use tls::{Clients, serve};
 pub use token::{Bound, Claims, Reference, Refusal};
 

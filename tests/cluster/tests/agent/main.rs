@@ -3,6 +3,7 @@
 
 #[path = "../../../../agent/src/tests/fake.rs"]
 mod fake;
+mod join;
 mod node;
 
 /// What the fake needs of the agent.

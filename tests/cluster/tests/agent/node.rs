@@ -32,9 +32,16 @@ pub(crate) fn of(plural: &str) -> &'static Resource {
 
 impl Api {
     pub(crate) async fn start() -> Self {
-        let server = Server::open(Config::in_memory()).await.unwrap();
+        Self::of(Server::open(Config::in_memory()).await.unwrap())
+    }
+
+    pub(crate) fn of(server: Arc<Server>) -> Self {
         let local = apiserver::front::local(&server, "admin", &["system:masters"]);
         Self { server, admin: Client::local(local, "tests/1") }
+    }
+
+    pub(crate) fn admin(&self) -> &Client {
+        &self.admin
     }
 
     /// The server as a node sees it.
@@ -141,8 +148,12 @@ impl Node {
     }
 
     pub(crate) async fn restart(&mut self, api: &Api) {
+        self.run_with(self.config(api));
+    }
+
+    pub(crate) fn run_with(&mut self, config: agent::Config) {
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(agent::run(self.config(api), shutdown.clone()));
+        let task = tokio::spawn(agent::run(config, shutdown.clone()));
         self.running = Some((task, shutdown));
     }
 

@@ -3,7 +3,6 @@
 
 pub(crate) mod control;
 mod pod;
-pub(crate) mod proxy;
 mod server;
 mod table;
 

@@ -1,0 +1,115 @@
+//! A node joins over TLS, by a token and the hash of the authority. What approves and signs stands here for the
+//! controllers that do so in a cluster.
+
+use std::time::Duration;
+
+use agent::{IdentityFailed, Join, NodeIdentity};
+use apiserver::{Bound, Config, Server};
+use client::{Cache, Client, Query};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::node::{Api, Node, condition, of};
+
+/// A server that is reached over TLS, with a signer.
+pub(crate) struct Served {
+    pub(crate) api: Api,
+    pub(crate) address: String,
+    pub(crate) pin: String,
+    ends: CancellationToken,
+}
+
+const TOKEN: &str = "abcdef.0123456789abcdef";
+
+impl Served {
+    pub(crate) async fn start() -> Self {
+        let bound = Bound::new(Server::open(Config::in_memory()).await.unwrap()).await.unwrap();
+        let (server, address) = (bound.server().clone(), bound.addresses()[0].to_string());
+        let ends = CancellationToken::new();
+        tokio::spawn(bound.run(ends.clone()));
+        let api = Api::of(server.clone());
+        api.create(
+            "secrets",
+            "kube-system",
+            json!({"type": "bootstrap.kubernetes.io/token", "metadata": {"name": "bootstrap-token-abcdef"},
+                "stringData": {"token-id": "abcdef", "token-secret": "0123456789abcdef",
+                    "usage-bootstrap-authentication": "true",
+                    "auth-extra-groups": "system:bootstrappers:kubeadm:default-node-token"}}),
+        )
+        .await;
+        tokio::spawn(approve(api.admin().clone(), ends.clone()));
+        let pin = pki::join::pin(&server.pki.bundle()).unwrap();
+        Self { api, address, pin, ends }
+    }
+
+    fn join(&self, node: &str) -> Join {
+        Join {
+            server: self.address.clone(),
+            token: TOKEN.into(),
+            pins: vec![self.pin.clone()],
+            node_name: node.into(),
+            patience: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Approves every request; the API server signs it then.
+async fn approve(admin: Client, ends: CancellationToken) {
+    while !ends.is_cancelled() {
+        let all = admin.list(of("certificatesigningrequests"), "", Query::default()).await.unwrap();
+        for request in all["items"].as_array().into_iter().flatten() {
+            if request["status"]["conditions"].is_null() {
+                let mut request = request.clone();
+                request["status"]["conditions"] =
+                    json!([{"type": "Approved", "status": "True", "reason": "Test", "message": "test"}]);
+                let _ = admin
+                    .update(of("certificatesigningrequests"), Some("approval"), &request, Query::default())
+                    .await;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_node_joins_by_a_token() {
+    let served = Served::start().await;
+    let mut node = Node::new("n1");
+    let dir = node.dir.path().join("node");
+    let identity = NodeIdentity::join(&dir, &served.join("n1")).await.unwrap();
+    let again = NodeIdentity::join(&dir, &served.join("n1")).await.unwrap();
+    let certificate = std::fs::read(dir.join("node.pem")).unwrap();
+    assert_eq!(again.dir(), identity.dir());
+    assert_eq!(std::fs::read(dir.join("node.pem")).unwrap(), certificate, "it is not asked for twice");
+    assert!(matches!(NodeIdentity::open(&dir, "n2"), Err(IdentityFailed::Other { .. })));
+    let client = Client::new(identity.config(), "agent/1").unwrap();
+    let mut serving = identity.serving();
+    let mut config = node.config(&served.api);
+    let mut api = agent::Api::new(Cache::scoped(client, agent::Api::scopes("n1")));
+    api.identity = Some(identity);
+    config.api = Some(api);
+    node.run_with(config);
+    served.api.until("nodes", "", "n1", |n| condition(n, "Ready") == "True").await;
+    serving.wait_for(Option::is_some).await.unwrap();
+    let serving = serving.borrow().clone().unwrap();
+    let serving = pki::Certificate::from_pem(&serving.certificate).unwrap();
+    assert_eq!(serving.names, pki::Names::new(["n1", "192.0.2.1"]));
+    node.stop().await;
+    served.ends.cancel();
+}
+
+#[tokio::test]
+async fn who_is_not_the_cluster_is_not_trusted() {
+    let served = Served::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let foreign = Join { pins: vec![format!("sha256:{}", "0".repeat(64))], ..served.join("n1") };
+    let error = NodeIdentity::join(dir.path(), &foreign).await.unwrap_err().to_string();
+    assert!(error.contains("is not the cluster that is asked for"), "{error}");
+    let unknown = Join { token: "aaaaaa.0123456789abcdef".into(), ..served.join("n1") };
+    let error = NodeIdentity::join(dir.path(), &unknown).await.unwrap_err();
+    assert!(matches!(error, IdentityFailed::Sign(_)), "{error:?}");
+    let unsigned = Join { pins: Vec::new(), ..served.join("n1") };
+    let error = NodeIdentity::join(dir.path(), &unsigned).await.unwrap_err().to_string();
+    assert!(error.contains("does not know the token abcdef"), "{error}");
+    served.ends.cancel();
+}
