@@ -7,6 +7,7 @@ mod bootstrap;
 mod certificate;
 mod clock;
 mod conditions;
+mod cronjob;
 mod daemonset;
 mod deployment;
 mod disruption;
@@ -30,6 +31,7 @@ mod resources;
 mod roles;
 mod service_cidrs;
 mod storage;
+mod ttl;
 mod write;
 
 use std::net::IpAddr;
@@ -178,11 +180,13 @@ pub trait Controller: Send + Sync {
 #[must_use]
 pub fn all() -> Vec<Box<dyn Controller>> {
     let mut all: Vec<Box<dyn Controller>> = vec![
+        Box::new(cronjob::CronJobs),
         Box::new(daemonset::DaemonSets::default()),
         Box::new(deployment::Deployments),
         Box::new(job::Jobs),
         Box::new(replicaset::ReplicaSets),
         Box::new(replicationcontroller::ReplicationControllers),
+        Box::new(ttl::TtlAfterFinished),
     ];
     all.extend(account::all());
     all.extend(bootstrap::all());

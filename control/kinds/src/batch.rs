@@ -4,13 +4,11 @@ use proto_kube::Resource;
 
 use crate::Kind;
 
-mod cron;
 mod cron_job;
 mod job;
 pub(crate) use job::domain_prefixed_path;
 #[cfg(test)]
 mod tests;
-mod zone;
 
 /// The kind of a resource of this group; `None` for one that its schema alone describes.
 pub(crate) fn kind(resource: &Resource) -> Option<&'static dyn Kind> {

