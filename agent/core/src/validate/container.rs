@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, ResourceRequirements, SeccompProfile};
 
+use proto_kube::name;
 use proto_kube::pod::{FIELDS, RESOURCES};
 
-use super::{Fault, Findings, name, volume};
+use super::{Fault, Findings, volume};
 use crate::pod;
 use crate::quantity::{self, Amount};
 
@@ -24,7 +25,7 @@ pub(super) fn all(findings: &mut Findings, pod: &Pod) {
         if container.name.is_empty() {
             findings.required(&name, "");
         } else {
-            name::label(findings, &name, &container.name);
+            findings.name(&name, &container.name, name::label);
             findings.unique(&name, &container.name, &mut names);
         }
         if container.image.as_deref().unwrap_or_default().trim().is_empty() {
@@ -87,7 +88,7 @@ fn ports(
     for (n, own) in container.ports.iter().flatten().enumerate() {
         let field = format!("{field}.ports[{n}]");
         if let Some(name) = own.name.as_deref().filter(|name| !name.is_empty()) {
-            name::port(findings, &format!("{field}.name"), name);
+            findings.name(&format!("{field}.name"), name, name::port);
             findings.unique(&format!("{field}.name"), name, &mut names);
         }
         port(findings, &format!("{field}.containerPort"), own.container_port);
@@ -141,11 +142,6 @@ fn variable(findings: &mut Findings, field: &str, var: &EnvVar) {
             findings.forbidden(&format!("{field}.{kind}"), &text);
         }
     }
-    findings.absent(
-        &format!("{field}.fileKeyRef"),
-        from.file_key_ref.as_ref(),
-        "not supported by this node yet",
-    );
     if let Some(selector) = &from.field_ref {
         let path = selector.field_path.as_str();
         let subscripted =

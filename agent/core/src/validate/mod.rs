@@ -2,13 +2,13 @@
 //! expected. All problems are found, not only the first.
 
 mod container;
-mod name;
 mod volume;
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use proto_kube::name;
 
 use crate::admit::SAFE_SYSCTLS;
 use crate::pod;
@@ -85,6 +85,13 @@ impl Findings {
         self.add(field, Fault::Invalid(value.to_string()), detail);
     }
 
+    /// A name that has to keep a rule of [`proto_kube::name`].
+    fn name(&mut self, field: &str, text: &str, rule: fn(&str) -> Vec<String>) {
+        for fault in rule(text) {
+            self.text(field, text, fault);
+        }
+    }
+
     /// The value, if given, is one of these.
     fn one_of(&mut self, field: &str, value: Option<&str>, supported: &[&str]) {
         if let Some(value) = value.filter(|v| !supported.contains(v)) {
@@ -134,17 +141,17 @@ fn metadata(findings: &mut Findings, pod: &Pod) {
     let meta = &pod.metadata;
     match meta.name.as_deref().filter(|n| !n.is_empty()) {
         None => findings.required("metadata.name", "name is required"),
-        Some(name) => name::subdomain(findings, "metadata.name", name),
+        Some(name) => findings.name("metadata.name", name, name::subdomain),
     }
     if let Some(namespace) = meta.namespace.as_deref() {
-        name::label(findings, "metadata.namespace", namespace);
+        findings.name("metadata.namespace", namespace, name::label);
     }
     for (key, value) in meta.labels.iter().flatten() {
-        name::qualified(findings, "metadata.labels", key);
-        name::label_value(findings, "metadata.labels", value);
+        findings.name("metadata.labels", key, name::qualified);
+        findings.name("metadata.labels", value, name::label_value);
     }
     for key in meta.annotations.iter().flat_map(|a| a.keys()) {
-        name::qualified(findings, "metadata.annotations", &key.to_lowercase());
+        findings.name("metadata.annotations", &key.to_lowercase(), name::qualified);
     }
 }
 
@@ -157,7 +164,7 @@ fn spec(findings: &mut Findings, spec: &PodSpec) {
     findings.at_least("spec.terminationGracePeriodSeconds", spec.termination_grace_period_seconds, 0);
     for (field, value) in [("spec.hostname", &spec.hostname), ("spec.subdomain", &spec.subdomain)] {
         if let Some(value) = value {
-            name::label(findings, field, value);
+            findings.name(field, value, name::label);
         }
     }
     if spec.share_process_namespace == Some(true) && spec.host_pid == Some(true) {
@@ -212,8 +219,6 @@ fn unsupported(findings: &mut Findings, spec: &PodSpec) {
     );
     let own = (spec.host_users == Some(false)).then_some(&());
     findings.absent("spec.hostUsers", own, "user namespaces are not supported by this node yet: remove it");
-    let fqdn = (spec.set_hostname_as_fqdn == Some(true)).then_some(&());
-    findings.absent("spec.setHostnameAsFQDN", fqdn, "not supported by this node yet: set hostname");
     if let Some(os) = spec.os.as_ref().filter(|os| os.name != "linux") {
         findings.add("spec.os.name", Fault::Unsupported(os.name.clone()), "this node runs linux");
     }

@@ -47,7 +47,7 @@ fn metadata() {
     says(check(|p| p.metadata.name = Some("a".repeat(254))), "metadata.name: Invalid value");
     says(
         check(|p| p.metadata.namespace = Some("a.b".into())),
-        "metadata.namespace: Invalid value: \"a.b\": a lowercase RFC 1123 label",
+        "metadata.namespace: Invalid value: \"a.b\": must not contain dots",
     );
     let labels = |key: &str, value: &str| Some([(key.to_owned(), value.to_owned())].into());
     says(
@@ -112,7 +112,7 @@ fn ports() {
         "spec.containers[0].ports[1].name: Duplicate value: \"web\"",
     );
     for name in ["WEB", "80", "a--b", "-a", "waytoolongforaport"] {
-        assert_eq!(first(|c| c.ports = Some(vec![named(name)])).len(), 1, "{name}");
+        assert!(!first(|c| c.ports = Some(vec![named(name)])).is_empty(), "{name}");
     }
     says(
         spec(|s| {

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::path::{Component, Path};
 
 use k8s_openapi::api::core::v1::{PodSpec, Volume};
+use proto_kube::name;
 
-use super::{Findings, name};
+use super::Findings;
 use crate::quantity::Amount;
 
 const HOST_PATH_TYPES: &[&str] =
@@ -19,7 +20,7 @@ pub(super) fn all(findings: &mut Findings, spec: &PodSpec) {
         if volume.name.is_empty() {
             findings.required(&name, "");
         } else {
-            name::label(findings, &name, &volume.name);
+            findings.name(&name, &volume.name, name::label);
             findings.unique(&name, &volume.name, &mut names);
         }
         source(findings, &field, volume);
@@ -41,12 +42,16 @@ fn source(findings: &mut Findings, field: &str, volume: &Volume) {
             return;
         }
     }
-    let sources = [volume.empty_dir.is_some(), volume.host_path.is_some(), volume.downward_api.is_some()];
+    let sources = [
+        volume.empty_dir.is_some(),
+        volume.host_path.is_some(),
+        volume.downward_api.is_some(),
+        volume.image.is_some(),
+    ];
     match sources.iter().filter(|there| **there).count() {
         1 => {}
         0 => {
-            let text =
-                "must specify a volume type that this node supports: emptyDir, hostPath or downwardAPI";
+            let text = "must specify a volume type that this node supports: emptyDir, hostPath, downwardAPI or image";
             return findings.required(field, text);
         }
         _ => return findings.forbidden(field, "may not specify more than 1 volume type"),

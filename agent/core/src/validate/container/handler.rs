@@ -2,8 +2,9 @@
 
 use k8s_openapi::api::core::v1::{Container, ExecAction, HTTPGetAction, LifecycleHandler, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use proto_kube::name;
 
-use super::super::{Findings, name};
+use super::super::Findings;
 use super::port;
 use crate::pod;
 
@@ -27,12 +28,6 @@ pub(super) fn all(findings: &mut Findings, field: &str, container: &Container, i
     if alone {
         findings.forbidden(&field, "may not be set for init containers without restartPolicy=Always");
     }
-    let stop = lifecycle.stop_signal.as_ref();
-    findings.absent(
-        &format!("{field}.stopSignal"),
-        stop,
-        "not supported by this node yet: use STOPSIGNAL of the image",
-    );
     for (kind, handler) in [("postStart", &lifecycle.post_start), ("preStop", &lifecycle.pre_stop)] {
         if let Some(handler) = handler {
             hook(findings, &format!("{field}.{kind}"), handler);
@@ -126,6 +121,6 @@ fn http_get(findings: &mut Findings, field: &str, action: Option<&HTTPGetAction>
 fn port_or_name(findings: &mut Findings, field: &str, value: &IntOrString) {
     match value {
         IntOrString::Int(number) => port(findings, field, *number),
-        IntOrString::String(text) => name::port(findings, field, text),
+        IntOrString::String(text) => findings.name(field, text, name::port),
     }
 }
