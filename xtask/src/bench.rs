@@ -12,7 +12,8 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let (command, rest) = match arguments.split_first() {
         Some((&"pod", rest)) => ("bench-pod", rest),
         Some((&"control", rest)) => ("bench-control", rest),
-        _ => bail!("which benchmark? `cargo xtask bench pod`, `cargo xtask bench control`"),
+        Some((&"proxy", rest)) => ("bench-proxy", rest),
+        _ => bail!("which benchmark? `cargo xtask bench pod`, `cargo xtask bench control`, `cargo xtask bench proxy`"),
     };
     build("release")?;
     let programs = cargo::programs("release")?;

@@ -87,7 +87,6 @@ impl Bound {
             tasks.spawn(accept(server.clone(), listener, tasks.clone(), open.clone(), shutdown.clone()));
         }
         tasks.spawn(renew(server.clone(), first, shutdown.clone()));
-        tasks.spawn(bootstrap::keep(server.clone(), shutdown.clone()));
         if server.config.etcd.is_some() {
             tasks.spawn(bootstrap::renew(server.clone(), shutdown.clone()));
         }

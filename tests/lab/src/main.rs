@@ -14,6 +14,7 @@ const USAGE: &str = "\
 lab images DIR                                  write the demo's images into DIR as OCI archives
 lab bench-pod --programs DIR [--rounds N]       pod start beside Debian's containerd
 lab bench-control --programs DIR [--peer FILE]  the API server beside that of a kubeconfig, its store beside etcd
+lab bench-proxy --programs DIR [--services N]   service rules beside iptables
 ";
 
 fn main() -> ExitCode {
@@ -23,6 +24,12 @@ fn main() -> ExitCode {
         ["images", folder] => images(Path::new(folder)),
         ["bench-pod", "--programs", programs, ref rest @ ..] => bench_pod(PathBuf::from(programs), rest),
         ["bench-control", "--programs", programs, ref rest @ ..] => bench_control(Path::new(programs), rest),
+        ["bench-proxy", "--programs", programs, ref rest @ ..] => {
+            bench::proxy::arguments(Path::new(programs), rest).and_then(bench::proxy::run)
+        }
+        ["bench-proxy-side", side, services] => {
+            services.parse().context("how many?").and_then(|services| bench::proxy::side(side, services))
+        }
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);

@@ -1,11 +1,6 @@
-//! What a cluster begins with, and the few objects that must always be there. The loop here does the work of upstream's
-//! controllers for exactly those: `default` service accounts, `kube-root-ca.crt`, the `kubernetes` Service's address,
-//! the signing of approved certificate requests, the rules of cluster roles that are made of others, and the emptying of
-//! namespaces that are deleted.
+//! What a cluster begins with, and what only the API server knows of itself: where it is reached, and whom it trusts.
+//! Controllers keep the rest.
 
-mod drain;
-mod gather;
-mod keep;
 mod leases;
 mod objects;
 
@@ -18,7 +13,6 @@ use proto_kube::{Resource, object};
 use serde_json::Value;
 use store::{CommitError, Txn, Write};
 
-pub use keep::keep;
 pub use leases::renew;
 
 use crate::random;
@@ -85,21 +79,13 @@ pub async fn publish_address(server: &Arc<Server>) -> Result<(), String> {
     ensure(server, &objects::address(server)).await
 }
 
-/// Tells everybody of new authorities.
+/// Publishes new authorities; a controller takes those of `kube-system` to the other namespaces.
 ///
 /// # Errors
 /// Why it could not be written.
 pub async fn publish_authorities(server: &Server) -> Result<(), String> {
-    let page =
-        server.store.range("/registry/namespaces/", store::Range::default()).map_err(|e| e.to_string())?;
     let mut wanted: Vec<Wanted> = objects::authorities(server).into_iter().collect();
-    for entry in &page.entries {
-        if let Ok(namespace) = serde_json::from_slice::<Value>(&entry.value)
-            && !object::is_terminating(&namespace)
-        {
-            wanted.extend(objects::of_namespace(server, object::name(&namespace)));
-        }
-    }
+    wanted.extend(objects::of_namespace(server, "kube-system"));
     ensure(server, &wanted).await
 }
 

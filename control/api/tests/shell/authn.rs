@@ -1,9 +1,8 @@
 //! Who is who, and who may what.
 
-use http::Method;
 use serde_json::{Value, json};
 
-use crate::client::{Running, until};
+use crate::client::Running;
 
 const WHO: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
@@ -169,65 +168,5 @@ async fn reviews_say_what_a_request_would_meet() {
     let own = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview", "spec": {"namespace": "default"}});
     let own = admin.create("/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", &own).await;
     assert_eq!(own["status"]["resourceRules"][0]["verbs"], json!(["*"]));
-    running.stop().await;
-}
-
-/// A request is signed once it is approved, and the certificate is good for what it says.
-#[tokio::test]
-async fn approved_requests_are_signed() {
-    use base64::Engine as _;
-    use base64::engine::general_purpose::STANDARD;
-    let running = Running::start().await;
-    let admin = running.admin();
-    let mut params = rcgen::CertificateParams::default();
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(rcgen::DnType::CommonName, "bob");
-    params.distinguished_name.push(rcgen::DnType::OrganizationName, "ops");
-    let key = rcgen::KeyPair::generate().unwrap();
-    let request = STANDARD.encode(params.serialize_request(&key).unwrap().pem().unwrap());
-    let path = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
-    let mut csr = admin
-        .create(
-            path,
-            &json!({
-                "apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"name": "bob"},
-                "spec": {"request": request, "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"]},
-            }),
-        )
-        .await;
-    csr["status"]["conditions"] =
-        json!([{"type": "Approved", "status": "True", "reason": "Test", "message": ""}]);
-    let approved = admin.send(Method::PUT, &format!("{path}/bob/approval"), csr.to_string()).await;
-    assert_eq!(approved.code, 200, "{}", approved.text());
-    let signed = async || admin.get(&format!("{path}/bob")).await.json()["status"]["certificate"].clone();
-    crate::client::until("it is signed", async || signed().await.is_string()).await;
-    let certificate = String::from_utf8(STANDARD.decode(signed().await.as_str().unwrap()).unwrap()).unwrap();
-    let bob = running.anonymous().identity(pki::Identity { certificate, key: key.serialize_pem() });
-    let user = bob.post(WHO, &review()).await.json()["status"]["userInfo"].clone();
-    assert_eq!(
-        (&user["username"], &user["groups"]),
-        (&json!("bob"), &json!(["ops", "system:authenticated"]))
-    );
-    running.stop().await;
-}
-
-#[tokio::test]
-async fn roles_made_of_others_follow_them() {
-    let running = Running::start().await;
-    let (admin, roles) = (running.admin(), format!("{RBAC}/clusterroles"));
-    let rule = json!({"apiGroups": ["example.com"], "resources": ["widgets"], "verbs": ["get"]});
-    let role = json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "rules": [rule],
-        "metadata": {"name": "widgets", "labels": {"rbac.authorization.k8s.io/aggregate-to-view": "true"}},
-    });
-    let has = async |name: &str| {
-        let found = admin.get(&format!("{roles}/{name}")).await.json();
-        found["rules"].as_array().unwrap().contains(&rule)
-    };
-    admin.create(&roles, &role).await;
-    // `view` is a part of `edit`, and that of `admin`.
-    until("it is gathered", async || has("view").await && has("edit").await && has("admin").await).await;
-    admin.delete(&format!("{roles}/widgets")).await;
-    until("it is left out", async || !has("view").await && !has("admin").await).await;
     running.stop().await;
 }

@@ -2,20 +2,25 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use client::Query;
 use serde_json::{Value, json};
 
-use crate::plane::{Plane, create, until};
+use crate::plane::{Plane, create, find, until};
 
 const REQUESTS: (&str, &str) = ("certificates.k8s.io", "certificatesigningrequests");
 const CLIENT: [&str; 3] = ["key encipherment", "digital signature", "client auth"];
 const SERVER: [&str; 3] = ["key encipherment", "digital signature", "server auth"];
 
 fn request(name: &str, signer: &str, node: &str, names: &[&str], usages: &[&str]) -> Value {
+    of((&format!("system:node:{node}"), "system:nodes"), name, signer, names, usages)
+}
+
+fn of((user, group): (&str, &str), name: &str, signer: &str, names: &[&str], usages: &[&str]) -> Value {
     let names: Vec<String> = names.iter().map(ToString::to_string).collect();
     let mut params = rcgen::CertificateParams::new(names).unwrap();
     params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(rcgen::DnType::CommonName, format!("system:node:{node}"));
-    params.distinguished_name.push(rcgen::DnType::OrganizationName, "system:nodes");
+    params.distinguished_name.push(rcgen::DnType::CommonName, user);
+    params.distinguished_name.push(rcgen::DnType::OrganizationName, group);
     let key = rcgen::KeyPair::generate().unwrap();
     let pem = params.serialize_request(&key).unwrap().pem().unwrap();
     json!({"metadata": {"name": name}, "spec": {"signerName": format!("kubernetes.io/{signer}"),
@@ -71,6 +76,32 @@ async fn nodes_get_certificates_for_what_they_are() {
 }
 
 #[tokio::test]
+async fn what_people_grant_is_signed_or_refused_with_the_reason() {
+    let plane = Plane::start().await;
+    for (name, usages) in [("good", &CLIENT), ("bad", &SERVER)] {
+        let mut asked =
+            plane.create(REQUESTS, of(("bob", "ops"), name, "kube-apiserver-client", &[], usages)).await;
+        let granted = json!([{"type": "Approved", "status": "True", "reason": "Test", "message": ""}]);
+        asked["status"]["conditions"] = granted;
+        plane.admin.update(find(REQUESTS), Some("approval"), &asked, Query::default()).await.unwrap();
+    }
+    let signed = decided(&plane, "good").await["certificate"].as_str().unwrap().to_owned();
+    let pem = String::from_utf8(STANDARD.decode(signed).unwrap()).unwrap();
+    let certificate = pki::Certificate::from_pem(&pem).unwrap();
+    assert_eq!(
+        (certificate.common_name.as_str(), &certificate.organizations[..]),
+        ("bob", &["ops".to_owned()][..])
+    );
+    let failed = until("a refusal", || async {
+        let request = plane.get(REQUESTS, "", "bad").await?;
+        request["status"]["conditions"].as_array()?.iter().find(|c| c["type"] == "Failed").cloned()
+    })
+    .await;
+    assert_eq!(failed["reason"], "SignerValidationFailure");
+    assert_eq!(failed["message"], "usages did not match [client auth]");
+}
+
+#[tokio::test]
 async fn tokens_sign_how_to_join_and_end() {
     let plane = Plane::start().await;
     let text = |text: &str| STANDARD.encode(text);
@@ -81,7 +112,7 @@ async fn tokens_sign_how_to_join_and_end() {
         "expiration": text(&soon.to_string())}});
     plane.create(("", "secrets"), token).await;
     let anybody = plane.user("system:anonymous", &["system:unauthenticated"]);
-    let maps = crate::plane::find(("", "configmaps"));
+    let maps = find(("", "configmaps"));
     let info = || anybody.get(maps, "kube-public", "cluster-info");
     let signed = until("a signature", || async {
         info().await.unwrap()["data"].get("jws-kubeconfig-abcdef").cloned()

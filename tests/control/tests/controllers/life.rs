@@ -149,9 +149,15 @@ async fn budgets_quotas_and_gathered_roles_are_counted() {
     let role = json!({"metadata": {"name": "mine", "labels": {"rbac.authorization.k8s.io/aggregate-to-view": "true"}},
         "rules": [{"apiGroups": ["example.com"], "resources": ["things"], "verbs": ["get"]}]});
     plane.create(("rbac.authorization.k8s.io", "clusterroles"), role).await;
-    until("what view gathers, admin has", || async {
-        let admin = plane.get(("rbac.authorization.k8s.io", "clusterroles"), "", "admin").await?;
-        admin["rules"].to_string().contains("example.com").then_some(())
-    })
-    .await;
+    const ROLES: (&str, &str) = ("rbac.authorization.k8s.io", "clusterroles");
+    let gathered = |wanted: bool| {
+        let plane = &plane;
+        async move {
+            let admin = plane.get(ROLES, "", "admin").await?;
+            (admin["rules"].to_string().contains("example.com") == wanted).then_some(())
+        }
+    };
+    until("what view gathers, admin has", || gathered(true)).await;
+    plane.delete(ROLES, "", "mine", json!({})).await;
+    until("it is left out", || gathered(false)).await;
 }

@@ -3,6 +3,7 @@
 
 pub(crate) mod control;
 mod pod;
+pub(crate) mod proxy;
 mod server;
 mod table;
 
