@@ -27,10 +27,17 @@ pub(crate) enum Command {
     /// Run a cluster on this machine: control plane and node in one process
     #[command(after_help = UP_EXAMPLES)]
     Up(Up),
+    /// Make this machine a node of a cluster, and run it
+    #[command(after_help = cluster::JOIN_EXAMPLES)]
+    Join(Join),
+    /// Run the node alone, as a member of the cluster that it has joined
+    Node(NodeCommand),
     /// Make, list and revoke the tokens that nodes join by
     Token(Token),
     /// End all pods within their grace periods, and stop
     Down(Down),
+    /// Stop, and remove everything that cleat has ever made on this machine
+    Reset(Reset),
     /// Run the CRI server alone
     Cri(Cri),
     /// Run the agent alone, on any CRI server
@@ -163,6 +170,9 @@ pub(crate) struct Node {
 
 #[derive(Debug, Args)]
 pub(crate) struct Down {
+    /// How long pods may take to be taken over by other nodes, in seconds; 0 does not ask them to
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) timeout: u64,
     #[command(flatten)]
     pub(crate) dirs: Dirs,
     #[command(flatten)]

@@ -2,17 +2,21 @@
 //! the ConfigMap `kube-system/cleat`, nodes that join read it there.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use anyhow::Context;
-use client::{Client, Patch, Query};
+use client::{Client, ClientError, Patch, Query};
 use ipnet::IpNet;
 use proto_kube::{GroupResource, Resource, object, resource};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 const NAMESPACE: &str = "kube-system";
 const NAME: &str = "cleat";
 /// In whose name the ConfigMap is kept.
 const FIELD_MANAGER: &str = "cleat";
+/// When a control plane that does not answer is asked again.
+const AGAIN: Duration = Duration::from_secs(1);
 /// The place of the name service in the range of services, as upstream's installers have it.
 const DNS_PLACE: usize = 10;
 
@@ -74,6 +78,34 @@ impl Cluster {
             client.patch((resource, NAMESPACE, name), None, (Patch::Apply, &object), query).await?;
         }
         Ok(())
+    }
+
+    /// [`Cluster::read`], for as long as the control plane does not answer.
+    ///
+    /// # Errors
+    /// It answers and refuses, or `shutdown` came first.
+    pub(crate) async fn wait(client: &Client, shutdown: &CancellationToken) -> anyhow::Result<Self> {
+        let mut told = false;
+        loop {
+            let failed = tokio::select! {
+                read = Self::read(client) => match read {
+                    Ok(cluster) => return Ok(cluster),
+                    Err(error) => error,
+                },
+                () = shutdown.cancelled() => anyhow::bail!("the control plane has not answered"),
+            };
+            let answered = failed
+                .downcast_ref::<ClientError>()
+                .is_none_or(|error| error.code().is_some_and(|c| c < 500 && c != 429));
+            if answered {
+                return Err(failed);
+            }
+            if !told {
+                tracing::warn!(error = format!("{failed:#}"), "waiting for the control plane");
+                told = true;
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
     }
 
     /// What the control plane has published; upstream's usual ranges where it has not, as another's would not.

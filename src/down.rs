@@ -4,20 +4,28 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use proto_cri::{ListPodSandboxRequest, PodSandbox, RemovePodSandboxRequest, StopPodSandboxRequest};
+use proto_kube::object;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{self, Down};
 use crate::daemon::{self, agent_config, cri_config};
+use crate::drain;
 use crate::network;
 use crate::node::Node;
 use crate::paths::Paths;
 use crate::up::serve;
 
+/// Asks the API server who we are.
+const WHO: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+const WHO_BODY: &str = r#"{"apiVersion":"authentication.k8s.io/v1","kind":"SelfSubjectReview"}"#;
 /// How long a running `cleat up` may take to stop; it leaves its pods, so it has little to do.
 const STOP_SECONDS: u64 = 10;
 
 pub(crate) async fn run(down: Down) -> anyhow::Result<()> {
     let paths = Paths::resolve(&down.dirs)?;
+    if down.timeout > 0 && paths.node().join("kubeconfig").exists() {
+        give_away(&paths, Duration::from_secs(down.timeout)).await;
+    }
     let _lock = take_over(&paths).await?;
     let node = args::Node::default();
     // An agent without manifests ends every pod it finds, as it would one whose manifest was removed.
@@ -32,8 +40,47 @@ pub(crate) async fn run(down: Down) -> anyhow::Result<()> {
     let (served, drained) = tokio::join!(serve(server, agent, shutdown.clone()), drained);
     let ended = drained.and_then(|ended| served.map(|()| ended))?;
     network::remove(&paths).context("removing the pods' bridge")?;
+    if in_cluster(&paths) {
+        leave(&paths)?;
+    }
     println!("{ended} pods ended; {} keeps images and logs", paths.data.display());
     Ok(())
+}
+
+/// Whether this machine is, or was, a cluster or a node of one.
+fn in_cluster(paths: &Paths) -> bool {
+    paths.node().exists() || paths.data.join("control").exists()
+}
+
+/// Lets other nodes take over what runs here. What they do not take ends with the rest.
+async fn give_away(paths: &Paths, limit: Duration) {
+    let Ok(config) = client::Config::load(&paths.node().join("kubeconfig"), None) else { return };
+    let given = async {
+        let client = client::Client::new(&config, concat!("cleat-down/", env!("CARGO_PKG_VERSION")))?;
+        let me = client.call(http::Method::POST, WHO, Some(("application/json", WHO_BODY.into()))).await?;
+        let name = object::text(&me, &["status", "userInfo", "username"]).trim_start_matches("system:node:");
+        Ok::<_, client::ClientError>(drain::drain(&client, name, limit).await)
+    };
+    match tokio::time::timeout(limit, given).await {
+        Ok(Ok((gone, None))) => println!("{gone} pods given away"),
+        Ok(Ok((gone, Some(error)))) => eprintln!("{gone} pods given away; the others end here: {error}"),
+        Ok(Err(error)) => eprintln!("no pods given away: {error}"),
+        Err(_) => eprintln!("not all pods given away: the control plane took too long"),
+    }
+}
+
+/// Takes away what the node had of the cluster's network.
+fn leave(paths: &Paths) -> anyhow::Result<()> {
+    let cleanup = overlay::Cleanup {
+        device: "cleat".to_owned(),
+        bridge: "cleat0".to_owned(),
+        cni_conf_dir: paths.data.join("cni/net.d"),
+        run_dir: paths.run.clone(),
+    };
+    let overlay = overlay::cleanup(&cleanup).context("removing the network between nodes");
+    let proxy = proxy::cleanup().context("removing the rules of services");
+    let dns = dns::cleanup(&paths.run).context("removing the address of the name service");
+    overlay.and(proxy).and(dns)
 }
 
 /// Ends a running `cleat up` and takes its place.

@@ -8,8 +8,10 @@ mod control;
 mod ctl;
 mod daemon;
 mod down;
+mod drain;
 mod image;
 mod install;
+mod join;
 mod network;
 mod node;
 mod output;
@@ -17,6 +19,7 @@ mod parts;
 mod paths;
 mod plane;
 mod progress;
+mod reset;
 mod token;
 mod up;
 mod why;
@@ -57,6 +60,9 @@ fn run(cleat: args::Cleat) -> anyhow::Result<ExitCode> {
     let result = runtime.block_on(async {
         match cleat.command {
             args::Command::Up(up) => up::run(up).await.map(done),
+            args::Command::Join(join) => join::join(join).await.map(done),
+            args::Command::Node(node) => join::node(node).await.map(done),
+            args::Command::Reset(reset) => reset::run(reset).await.map(done),
             args::Command::Token(token) => token::run(token).await.map(done),
             args::Command::Down(down) => down::run(down).await.map(done),
             args::Command::Cri(cri) => daemon::cri(cri).await.map(done),

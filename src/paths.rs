@@ -45,6 +45,11 @@ impl Paths {
         self.data.join("control/admin.kubeconfig")
     }
 
+    /// Who this machine is as a node of a cluster elsewhere.
+    pub(crate) fn node(&self) -> PathBuf {
+        self.data.join("node")
+    }
+
     pub(crate) fn control_socket(&self) -> PathBuf {
         self.run.join("control.sock")
     }

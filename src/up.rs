@@ -47,6 +47,7 @@ async fn cluster(up: &Up, paths: &Paths) -> anyhow::Result<()> {
         proxy: plane.cache("system:kube-proxy", &[]),
         serving: watch::channel(None).1,
         authority: watch::channel(plane.server().pki.bundle()).1,
+        identity: None,
     };
     let orders = Orders {
         node: &up.node,

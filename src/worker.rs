@@ -44,6 +44,7 @@ impl Worker {
         let mut agent = daemon::agent_config(paths, orders.node, orders.manifests)?;
         let node = agent.node_name.clone();
         let mut api = agent::Api::new(membership.agent.clone());
+        api.identity = membership.identity;
         for label in &orders.node.node_labels {
             let (key, value) = label.split_once('=').unwrap_or((label, ""));
             api.labels.insert(key.to_owned(), value.to_owned());
@@ -116,6 +117,8 @@ pub(crate) struct Membership {
     pub(crate) serving: watch::Receiver<Option<pki::Identity>>,
     /// The cluster's authorities, in PEM.
     pub(crate) authority: watch::Receiver<String>,
+    /// What is renewed in time; none where the control plane is in this process.
+    pub(crate) identity: Option<agent::NodeIdentity>,
 }
 
 /// Reads `KEY=VALUE:EFFECT`, `KEY:EFFECT`.

@@ -57,6 +57,18 @@ pub struct FoundElement {
 }
 
 impl Nft {
+    /// The names of all tables, of whatever family.
+    pub fn tables(&mut self) -> Result<Vec<String>, NetlinkError> {
+        // NFPROTO_UNSPEC: of all families.
+        let write = |b: &mut Vec<u8>| b.extend_from_slice(&[0; HEADER_BYTES]);
+        let found =
+            self.socket.dump("list the nf_tables tables", SUBSYSTEM << 8 | GETTABLE, write, |kind, body| {
+                let body = body.get(HEADER_BYTES..).unwrap_or_default();
+                Ok((kind == SUBSYSTEM << 8 | NEWTABLE).then(|| inner(body, 1).map(text)).flatten())
+            });
+        absent_is_empty(found)
+    }
+
     /// The table is there.
     pub fn has_table(&mut self, family: Family, table: &str) -> Result<bool, NetlinkError> {
         let what = format!("look up nf_tables table {table}");
@@ -104,7 +116,8 @@ impl Nft {
         let write = |b: &mut Vec<u8>| header(b, family);
         let found = self.socket.dump(&what, SUBSYSTEM << 8 | GETCHAIN, write, |kind, body| {
             let body = body.get(HEADER_BYTES..).unwrap_or_default();
-            let ours = kind == SUBSYSTEM << 8 | NEWCHAIN && inner(body, 1).map(text).as_deref() == Some(table);
+            let ours =
+                kind == SUBSYSTEM << 8 | NEWCHAIN && inner(body, 1).map(text).as_deref() == Some(table);
             Ok(ours.then(|| inner(body, 3).map(text)).flatten())
         });
         absent_is_empty(found)
