@@ -9,7 +9,8 @@ use anyhow::{Result, bail};
 use crate::cargo::{self, cargo};
 
 /// Debian packages of the peers and tools that the end-to-end tests run against.
-const PEERS: [&str; 16] = [
+const PEERS: [&str; 17] = [
+    "bind9-dnsutils",
     "busybox-static",
     "containerd",
     "containernetworking-plugins",

@@ -1,7 +1,7 @@
 //! Machines made of network namespaces on one switch, each with an overlay, and pods attached as its CNI list says.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
@@ -157,6 +157,14 @@ impl Host {
         Some(serde_json::from_slice(&text).unwrap())
     }
 
+    /// `nft list ruleset` of it.
+    pub(crate) fn nft(&self) -> String {
+        let run = || std::process::Command::new("nft").args(["list", "ruleset"]).output();
+        let output =
+            netns::enter(&self.netns, run).unwrap().expect("this test needs nft: apt-get install nftables");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// Waits until the other nodes are reached by both families.
     pub(crate) fn wait_routes(&self, others: usize) {
         until(&format!("{} has routes to {others}", self.name()), || {
@@ -240,5 +248,38 @@ impl Server {
         client.read_exact(&mut answer)?;
         assert_eq!(usize::from_be_bytes(answer), bytes);
         Ok(peer.ip().to_canonical())
+    }
+}
+
+/// A UDP server in a namespace.
+pub(crate) struct UdpServer(UdpSocket);
+
+impl UdpServer {
+    pub(crate) fn new(netns: &OwnedFd) -> UdpServer {
+        let socket = netns::enter(netns, || UdpSocket::bind("[::]:53").unwrap()).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        UdpServer(socket)
+    }
+
+    /// Sends one packet with so many bytes of data, in one piece.
+    pub(crate) fn send(&self, from: &OwnedFd, to: IpAddr, bytes: usize) -> std::io::Result<()> {
+        let local = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let client = netns::enter(from, || UdpSocket::bind(local)).unwrap()?;
+        if to.is_ipv4() {
+            rustix::net::sockopt::set_ip_mtu_discover(
+                &client,
+                rustix::net::sockopt::Ipv4PathMtuDiscovery::DO,
+            )?;
+        } else {
+            rustix::net::sockopt::set_ipv6_mtu_discover(
+                &client,
+                rustix::net::sockopt::Ipv6PathMtuDiscovery::DO,
+            )?;
+        }
+        client.send_to(&vec![7; bytes], (to, 53))?;
+        let mut buffer = [0; 2000];
+        // earlier ones may have been on their way
+        while self.0.recv(&mut buffer)? != bytes {}
+        Ok(())
     }
 }
