@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod cache;
+mod connection;
 mod credentials;
 mod discover;
 mod kubeconfig;
@@ -12,6 +13,7 @@ mod tls;
 mod watch;
 
 pub use cache::{Cache, Event};
+pub use connection::{Bytes, Connection};
 pub use credentials::Credentials;
 pub use discover::{DiscoverError, discover};
 pub use kubeconfig::{Config, KubeconfigError};

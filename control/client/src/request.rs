@@ -394,6 +394,14 @@ impl Client {
         tokio::time::timeout(limit, answer).await.map_err(late)?
     }
 
+    /// What a path answers, as it comes: a log that is followed has no end.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn stream(&self, path: &str) -> Result<Body, ClientError> {
+        Ok(self.send(Method::GET, path, None, "*/*").await?.into_body())
+    }
+
     async fn send(
         &self,
         method: Method,
