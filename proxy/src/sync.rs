@@ -11,7 +11,9 @@ use netlink::NetlinkError;
 use netlink::conntrack::{Conntrack, UDP};
 use proto_kube::object::{items, text};
 use proto_kube::{GroupResource, Resource, object, resource};
-use proxy_rules::{Family, Flow, LocalTraffic, Node, ServiceMap, ServiceName, Stays, Tables, UdpServices};
+use proxy_rules::{
+    Family, Flow, LocalTraffic, Node, Ruleset, ServiceMap, ServiceName, Stays, Tables, UdpServices,
+};
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
@@ -259,9 +261,10 @@ impl Sync {
     fn start(&mut self) -> Result<(), NetlinkError> {
         let node = self.node();
         for family in Family::ALL {
-            let tables = Tables::new(&self.map, node.clone(), family);
+            let started = Instant::now();
+            let (tables, rules) = Tables::start(&self.map, node.clone(), family);
             let mut half = Half { tables, kernel: Kernel::open(family)?, equal: false };
-            match half.replace(&self.health) {
+            match half.replace_by(&rules, started, &self.health) {
                 Ok(()) => self.halves.push(half),
                 // a kernel without IPv6
                 Err(error) if family == Family::V6 && !self.halves.is_empty() => {
@@ -361,7 +364,11 @@ impl Sync {
 impl Half {
     fn replace(&mut self, health: &Health) -> Result<(), NetlinkError> {
         let started = Instant::now();
-        let changed = self.kernel.replace(&self.tables.ruleset())?;
+        self.replace_by(&self.tables.ruleset(), started, health)
+    }
+
+    fn replace_by(&mut self, rules: &Ruleset, started: Instant, health: &Health) -> Result<(), NetlinkError> {
+        let changed = self.kernel.replace(rules)?;
         let stays = self.tables.stays(None);
         let family = self.tables.family();
         self.kernel.forget_clients(|key, value| stays.is_stale(key, value, family))?;

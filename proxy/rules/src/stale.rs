@@ -43,7 +43,8 @@ impl UdpServices {
         let slices = entry.slices.values();
         let slices =
             slices.filter(|s| s.ports.iter().any(|(n, p, _)| *n == port.name && *p == port.protocol));
-        let serving = slices.flat_map(|s| &s.endpoints).filter(|e| e.serving && Family::of(e.ip) == self.family);
+        let serving =
+            slices.flat_map(|s| &s.endpoints).filter(|e| e.serving && Family::of(e.ip) == self.family);
         let serving: BTreeSet<IpAddr> = serving.map(|e| e.ip).collect();
         // nowhere else to go: what there is may be better than nothing
         if serving.is_empty() {
@@ -70,7 +71,8 @@ impl UdpServices {
         if Family::of(flow.destination) != self.family {
             return false;
         }
-        let open = |ip: &IpAddr| self.open.as_ref().is_none_or(|open| open.iter().any(|net| net.contains(ip)));
+        let open =
+            |ip: &IpAddr| self.open.as_ref().is_none_or(|open| open.iter().any(|net| net.contains(ip)));
         let by_address = self.fronts.get(&(flow.destination, flow.port));
         let by_node_port = || self.node_ports.get(&flow.port).filter(|_| open(&flow.destination));
         let serving = by_address.or_else(by_node_port);

@@ -14,7 +14,7 @@ use crate::stale::UdpServices;
 /// The rules of a node for all services, in one family.
 #[must_use]
 pub fn compile(map: &ServiceMap, node: &Node, family: Family) -> Ruleset {
-    Tables::new(map, node.clone(), family).ruleset()
+    Tables::start(map, node.clone(), family).1
 }
 
 /// What was decided, so that a change costs no more than what it touches.
@@ -25,6 +25,8 @@ pub struct Tables {
     decisions: BTreeMap<ServiceName, Decision>,
     /// Who wants which place. The first has it.
     claims: BTreeSet<(Claim, u8, ServiceName)>,
+    /// Before all names.
+    first: ServiceName,
     shapes: Shapes,
     /// Endpoints that are on this node, and how many ports they serve.
     here: BTreeMap<IpAddr, usize>,
@@ -34,11 +36,18 @@ impl Tables {
     /// Decides about all services.
     #[must_use]
     pub fn new(map: &ServiceMap, node: Node, family: Family) -> Tables {
+        Tables::start(map, node, family).0
+    }
+
+    /// Decides about all services, and gives the rules that follow.
+    #[must_use]
+    pub fn start(map: &ServiceMap, node: Node, family: Family) -> (Tables, Ruleset) {
         let mut tables = Tables {
             family,
             node,
             decisions: BTreeMap::new(),
             claims: BTreeSet::new(),
+            first: ServiceName::new("", ""),
             shapes: Shapes::default(),
             here: BTreeMap::new(),
         };
@@ -54,19 +63,23 @@ impl Tables {
         for ip in parts.here {
             *tables.here.entry(ip).or_default() += 1;
         }
-        tables
+        let rules = tables.whole(parts.own);
+        (tables, rules)
     }
 
     /// Everything.
     #[must_use]
     pub fn ruleset(&self) -> Ruleset {
+        self.whole(self.expand(self.decisions.keys()).own)
+    }
+
+    fn whole(&self, own: Ruleset) -> Ruleset {
         let mut all = frame(&self.node, self.family);
-        let own = self.expand(self.decisions.keys()).own;
         if self.shapes.affine() {
             all.sets.insert(SetName::Affinity, BTreeMap::new());
         }
-        for (set, elements) in own.sets {
-            all.sets.entry(set).or_default().extend(elements);
+        for (set, mut elements) in own.sets {
+            all.sets.entry(set).or_default().append(&mut elements);
         }
         self.add_shared(&mut all, self.shapes.iter(), self.here.keys());
         all
@@ -99,8 +112,9 @@ impl Tables {
             return Batch { family: self.family, changes: Vec::new() };
         }
         let before = self.ruleset();
-        *self = Tables::new(map, node, self.family);
-        diff(&before, &self.ruleset())
+        let (tables, after) = Tables::start(map, node, self.family);
+        *self = tables;
+        diff(&before, &after)
     }
 
     /// Of the addresses in it.
@@ -135,9 +149,7 @@ impl Tables {
         let wanted = |name: &ServiceName| names.is_none_or(|names| names.contains(name));
         for (name, decision) in self.decisions.iter().filter(|(name, _)| wanted(name)) {
             if let Some(entry) = map.entries.get(name) {
-                decision
-                    .udp()
-                    .for_each(|(fronts, service)| services.add(entry, &fronts, service));
+                decision.udp().for_each(|(fronts, service)| services.add(entry, &fronts, service));
             }
         }
         services
@@ -158,8 +170,10 @@ impl Tables {
 
     /// Who wants a place, the one who has it first.
     fn claimants(&self, claim: Claim) -> impl Iterator<Item = &ServiceName> {
-        let first = (claim, 0, ServiceName::new("", ""));
-        self.claims.range(first..).take_while(move |(of, ..)| *of == claim).map(|(.., name)| name)
+        self.claims
+            .range((claim, 0, self.first.clone())..)
+            .take_while(move |(of, ..)| *of == claim)
+            .map(|(.., name)| name)
     }
 
     fn decide(&mut self, name: &ServiceName, decision: Option<Decision>) {

@@ -138,19 +138,30 @@ impl World {
 /// A rule set without the order of endpoints, which a history may have changed.
 fn unordered(rules: &Ruleset) -> Ruleset {
     let mut rules = rules.clone();
-    let lists = [SetName::Endpoints, SetName::LocalEndpoints, SetName::NodePortEndpoints, SetName::LocalNodePortEndpoints];
+    let lists = [
+        SetName::Endpoints,
+        SetName::LocalEndpoints,
+        SetName::NodePortEndpoints,
+        SetName::LocalNodePortEndpoints,
+    ];
     for set in lists {
         let Some(elements) = rules.sets.get_mut(&set) else { continue };
         let mut services: BTreeMap<Vec<u8>, Vec<(u32, Vec<u8>)>> = BTreeMap::new();
         for (key, data) in elements.iter() {
             let (service, index) = key.bytes().split_last_chunk::<4>().unwrap();
             let Data::Value(target) = data else { panic!("{data:?}") };
-            services.entry(service.to_vec()).or_default().push((u32::from_ne_bytes(*index), target.bytes().to_vec()));
+            services
+                .entry(service.to_vec())
+                .or_default()
+                .push((u32::from_ne_bytes(*index), target.bytes().to_vec()));
         }
         elements.clear();
         for (service, mut targets) in services {
             targets.sort();
-            assert!(targets.iter().map(|(index, _)| *index).eq(0..u32::try_from(targets.len()).unwrap()), "no holes");
+            assert!(
+                targets.iter().map(|(index, _)| *index).eq(0..u32::try_from(targets.len()).unwrap()),
+                "no holes"
+            );
             targets.sort_by(|a, b| a.1.cmp(&b.1));
             for (index, (_, target)) in (0u32..).zip(targets) {
                 let key = Key::read(&[service.as_slice(), &index.to_ne_bytes()].concat()).unwrap();
@@ -175,7 +186,11 @@ fn closed(rules: &Ruleset) {
     for op in rules.chains.values().flat_map(|c| &c.rules).flat_map(|r| &r.ops) {
         match op {
             Op::Verdict(verdict) => target(verdict),
-            Op::In(_, set) | Op::NotIn(_, set) | Op::Map(_, set, _) | Op::Verdicts(_, set) | Op::Learn(set, ..) => {
+            Op::In(_, set)
+            | Op::NotIn(_, set)
+            | Op::Map(_, set, _)
+            | Op::Verdicts(_, set)
+            | Op::Learn(set, ..) => {
                 assert!(rules.sets.contains_key(set), "{set:?}");
             }
             _ => {}
@@ -229,7 +244,13 @@ proptest! {
 
 fn packet(source: &str, destination: &str, port: u16) -> Packet {
     let link = Some("eth0".to_owned());
-    Packet { source: source.parse().unwrap(), destination: destination.parse().unwrap(), protocol: 6, port, link }
+    Packet {
+        source: source.parse().unwrap(),
+        destination: destination.parse().unwrap(),
+        protocol: 6,
+        port,
+        link,
+    }
 }
 
 fn one_service(spec: &Value, endpoints: &[&str]) -> ServiceMap {
@@ -318,7 +339,8 @@ fn udp_flows_to_endpoints_that_are_gone() {
 
 #[test]
 fn health_check_node_ports_count_what_is_here() {
-    let spec = json!({ "type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 30500 });
+    let spec =
+        json!({ "type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 30500 });
     let map = one_service(&spec, &["10.244.0.1", "10.244.0.2"]);
     assert_eq!(map.health_ports("n1"), BTreeMap::from([(30500, (ServiceName::new("ns", "s1"), 2))]));
     assert_eq!(map.health_ports("n2").values().map(|(_, count)| *count).collect::<Vec<_>>(), [0]);

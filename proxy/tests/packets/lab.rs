@@ -135,13 +135,17 @@ impl Lab {
                     }
                     let Ok((mut stream, client)) = listener.accept() else { return };
                     let at = stream.local_addr().unwrap();
-                    let at = host.clone().unwrap_or_else(|| SocketAddr::new(at.ip().to_canonical(), at.port()).to_string());
+                    let at = host
+                        .clone()
+                        .unwrap_or_else(|| SocketAddr::new(at.ip().to_canonical(), at.port()).to_string());
                     let _ = writeln!(stream, "{at} {}", client.ip().to_canonical());
                 }
             }));
         }
         let own: Vec<IpAddr> = match &netns {
-            Some(netns) => self.places.iter().filter(|(_, n)| Arc::ptr_eq(n, netns)).map(|(ip, _)| *ip).collect(),
+            Some(netns) => {
+                self.places.iter().filter(|(_, n)| Arc::ptr_eq(n, netns)).map(|(ip, _)| *ip).collect()
+            }
             None => Vec::new(),
         };
         for socket in udp {
@@ -174,20 +178,26 @@ impl Lab {
         PLACES.iter().find(of).map(|(link, _)| (*link).to_owned())
     }
 
+    /// Works where that address is.
+    pub(crate) fn enter<T: Send>(&self, at: IpAddr, work: impl FnOnce() -> T + Send) -> T {
+        match self.places.get(&at) {
+            Some(netns) => netns::enter(&**netns, work).unwrap(),
+            None => netns::enter(&self.host, work).unwrap(),
+        }
+    }
+
     /// Connects once.
     pub(crate) fn send(&self, source: IpAddr, tcp: bool, to: SocketAddr, patience: Duration) -> Seen {
         let work = || if tcp { connect(source, to, patience) } else { ask(source, to, patience) };
-        let result = match self.places.get(&source) {
-            Some(netns) => netns::enter(&**netns, work).unwrap(),
-            None => netns::enter(&self.host, work).unwrap(),
-        };
-        match result {
+        match self.enter(source, work) {
             Ok(line) => {
                 let (at, client) = line.trim().split_once(' ').unwrap();
                 Seen::Answer(at.to_owned(), client.parse().unwrap())
             }
             Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => Seen::Refused,
-            Err(e) if matches!(e.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) => Seen::Silence,
+            Err(e) if matches!(e.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) => {
+                Seen::Silence
+            }
             Err(e) => panic!("{source} to {to}: {e}"),
         }
     }

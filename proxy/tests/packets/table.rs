@@ -152,7 +152,8 @@ fn with(group: Group, change: impl FnOnce(&mut Node)) -> Group {
 
 /// All groups.
 pub(crate) fn groups() -> Vec<Group> {
-    let mut groups = vec![cluster_ips(), source_ranges(), external("Cluster"), external("Local"), none_local()];
+    let mut groups =
+        vec![cluster_ips(), source_ranges(), external("Cluster"), external("Local"), none_local()];
     groups.extend(node_ports());
     groups.extend([internal_local(), ending(), ending_local(), hints_zone(), hints_node(), hints_useless()]);
     groups.extend([nobody(), others(), ipv6(), unready(), conflicts()]);
@@ -449,7 +450,12 @@ fn others() -> Group {
 
 fn conflicts() -> Group {
     let objects = vec![
-        service("a-thief", "172.30.0.50", &["p80:tcp:80"], json!({ "externalIPs": ["172.30.0.41", "10.9.9.9"] })),
+        service(
+            "a-thief",
+            "172.30.0.50",
+            &["p80:tcp:80"],
+            json!({ "externalIPs": ["172.30.0.41", "10.9.9.9"] }),
+        ),
         slice("a-thief", &["p80:tcp:80"], &["10.180.2.1"]),
         service("svc1", "172.30.0.41", &["p80:tcp:80"], json!({ "externalIPs": ["10.9.9.9"] })),
         slice("svc1", &["p80:tcp:80"], &["10.180.0.1"]),

@@ -43,11 +43,15 @@ struct Figures {
 /// Measures both and prints the table.
 pub(crate) fn run(services: u32) -> Result<()> {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    println!("{services} services of {ENDPOINTS} endpoints; load of the machine before the run: {}", load.trim());
+    println!(
+        "{services} services of {ENDPOINTS} endpoints; load of the machine before the run: {}",
+        load.trim()
+    );
     let ours = on_machine("ours", services)?;
     let peer = on_machine("iptables", services)?;
     let mut table = Table::beside("iptables");
-    let mut both = |name: &str, of: &dyn Fn(&Figures) -> f64, budget| table.row(name, of(&ours), of(&peer), budget);
+    let mut both =
+        |name: &str, of: &dyn Fn(&Figures) -> f64, budget| table.row(name, of(&ours), of(&peer), budget);
     both("full sync, ms", &|f| f.full_ms, Budget::AtMost(150.0));
     both("one endpoint replaced, median ms", &|f| f.change_ms, Budget::AtMost(1.0));
     both("one endpoint more or less, median ms", &|f| f.scale_ms, Budget::None);
@@ -120,7 +124,9 @@ fn endpoint(services: u32, service: u32, index: u32, generation: u32) -> Ipv4Add
     if service + 1 == services {
         return Ipv4Addr::from(u32::from(SERVER) + index);
     }
-    Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 64, 0, 1)) + (service * ENDPOINTS + index) * 8 + generation % 8)
+    Ipv4Addr::from(
+        u32::from(Ipv4Addr::new(10, 64, 0, 1)) + (service * ENDPOINTS + index) * 8 + generation % 8,
+    )
 }
 
 fn service_object(service: u32) -> Value {
@@ -157,14 +163,15 @@ fn ours(services: u32) -> Result<Times> {
         ..Node::default()
     };
     let mut kernel = Kernel::open(Family::V4)?;
-    let start = Instant::now();
     let mut map = ServiceMap::default();
     for (service, slice) in &objects {
         map.change_service(None, Some(service));
         map.change_slice(None, Some(slice));
     }
-    let mut tables = Tables::new(&map, node, Family::V4);
-    kernel.replace(&tables.ruleset())?;
+    // as for iptables, what is to be done is known; what is measured is to work it out, and to do it
+    let start = Instant::now();
+    let (mut tables, rules) = Tables::start(&map, node, Family::V4);
+    kernel.replace(&rules)?;
     let full = millis(start.elapsed());
     let service = services / 2;
     let mut known = slice_object(services, service, ENDPOINTS, 0);
@@ -206,9 +213,13 @@ fn chains(text: &mut String, services: u32, service: u32, endpoints: u32, genera
             _ => format!("-m statistic --mode random --probability {:0.10} ", 1.0 / f64::from(left)),
         };
         let at = separate(index);
-        let _ = writeln!(text, "-A {to} -m comment --comment \"{name} -> {endpoint}:{PORT}\" {random}-j {at}");
+        let _ =
+            writeln!(text, "-A {to} -m comment --comment \"{name} -> {endpoint}:{PORT}\" {random}-j {at}");
         let _ = writeln!(text, "-A {at} -m comment --comment {name} -s {endpoint} -j KUBE-MARK-MASQ");
-        let _ = writeln!(text, "-A {at} -m comment --comment {name} -m tcp -p tcp -j DNAT --to-destination {endpoint}:{PORT}");
+        let _ = writeln!(
+            text,
+            "-A {at} -m comment --comment {name} -m tcp -p tcp -j DNAT --to-destination {endpoint}:{PORT}"
+        );
     }
 }
 
@@ -220,14 +231,22 @@ fn declare(text: &mut String, service: u32) {
 }
 
 /// What kube-proxy gives to iptables-restore: the list of all services, and the chains of those that change.
-fn rules(services: u32, changed: impl Iterator<Item = u32> + Clone, endpoints: u32, generation: u32, first: bool) -> String {
-    let mut text = "*nat\n:KUBE-SERVICES - [0:0]\n:KUBE-MARK-MASQ - [0:0]\n:KUBE-POSTROUTING - [0:0]\n".to_owned();
+fn rules(
+    services: u32,
+    changed: impl Iterator<Item = u32> + Clone,
+    endpoints: u32,
+    generation: u32,
+    first: bool,
+) -> String {
+    let mut text =
+        "*nat\n:KUBE-SERVICES - [0:0]\n:KUBE-MARK-MASQ - [0:0]\n:KUBE-POSTROUTING - [0:0]\n".to_owned();
     changed.clone().for_each(|service| declare(&mut text, service));
     if first {
         text += "-A PREROUTING -j KUBE-SERVICES\n-A OUTPUT -j KUBE-SERVICES\n-A POSTROUTING -j KUBE-POSTROUTING\n";
     }
     text += "-A KUBE-MARK-MASQ -j MARK --or-mark 0x4000\n-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN\n";
-    text += "-A KUBE-POSTROUTING -j MARK --xor-mark 0x4000\n-A KUBE-POSTROUTING -j MASQUERADE --random-fully\n";
+    text +=
+        "-A KUBE-POSTROUTING -j MARK --xor-mark 0x4000\n-A KUBE-POSTROUTING -j MASQUERADE --random-fully\n";
     for service in 0..services {
         let _ = writeln!(
             text,
@@ -241,8 +260,11 @@ fn rules(services: u32, changed: impl Iterator<Item = u32> + Clone, endpoints: u
 
 fn restore(text: &str, arguments: &[&str]) -> Result<f64> {
     let start = Instant::now();
-    let mut child =
-        Command::new("iptables-legacy-restore").args(arguments).stdin(Stdio::piped()).spawn().context("this needs iptables")?;
+    let mut child = Command::new("iptables-legacy-restore")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .spawn()
+        .context("this needs iptables")?;
     child.stdin.take().context("no input")?.write_all(text.as_bytes())?;
     let status = child.wait()?;
     ensure!(status.success(), "iptables-legacy-restore ended with {status}");
