@@ -28,7 +28,10 @@ fn number(revision: &Value) -> i64 {
     object::number(revision, &["revision"]).unwrap_or(0)
 }
 
-/// The name by which pods refer to a revision, as their label.
+/// The label of revisions that DaemonSets and StatefulSets tell their hash by.
+pub(crate) const HASH: &str = "controller.kubernetes.io/hash";
+
+/// The name by which the pods of a DaemonSet refer to a revision, as their label.
 pub(crate) fn hash(revision: &Value) -> &str {
     object::label(revision, LABEL).unwrap_or_else(|| object::name(revision))
 }
@@ -48,12 +51,13 @@ fn is_of(revision: &Value, owner: &Value) -> bool {
     plain(&kept) == plain(&owner["spec"]["template"])
 }
 
-/// Finds the owner's current revision among those that belong to it, or has it created; brings its number up to date.
+/// Finds the owner's current revision, with its hash in the label `mark`, among those that belong to it, or has it created; brings its number up to date.
 /// `Err` has the count of collisions to be written instead, as the name is another's.
 pub(crate) fn find(
     world: &World<'_>,
     of: GroupResource<'static>,
     owner: &Value,
+    mark: &str,
     mut all: Vec<Arc<Value>>,
     out: &mut Outcome,
 ) -> Result<History, i64> {
@@ -69,7 +73,7 @@ pub(crate) fn find(
             Arc::new(new)
         }
         None => {
-            let new = create(world, of, owner, next)?;
+            let new = create(world, of, owner, mark, next)?;
             out.mutations.push(Mutation::Create(served(REVISIONS), new.clone()));
             Arc::new(new)
         }
@@ -78,7 +82,13 @@ pub(crate) fn find(
     Ok(History { revisions, twins: same })
 }
 
-fn create(world: &World<'_>, of: GroupResource<'static>, owner: &Value, number: i64) -> Result<Value, i64> {
+fn create(
+    world: &World<'_>,
+    of: GroupResource<'static>,
+    owner: &Value,
+    mark: &str,
+    number: i64,
+) -> Result<Value, i64> {
     let template = &owner["spec"]["template"];
     let collisions = object::number(owner, &["status", "collisionCount"]);
     let hash = Hash::new().value(&plain(template));
@@ -89,7 +99,7 @@ fn create(world: &World<'_>, of: GroupResource<'static>, owner: &Value, number: 
         return Err(collisions.unwrap_or(0) + 1);
     }
     let mut labels = template["metadata"].get("labels").cloned().unwrap_or_else(|| json!({}));
-    labels[LABEL] = hash.into();
+    labels[mark] = hash.into();
     let mut new = json!({
         "metadata": {
             "name": name,

@@ -11,6 +11,8 @@ mod cronjob;
 mod daemonset;
 mod deployment;
 mod disruption;
+#[cfg(test)]
+mod driven;
 mod endpoint;
 mod garbage;
 mod history;
@@ -31,6 +33,7 @@ mod resources;
 mod roles;
 mod service_cidrs;
 mod storage;
+mod statefulset;
 mod ttl;
 mod write;
 
@@ -186,6 +189,7 @@ pub fn all() -> Vec<Box<dyn Controller>> {
         Box::new(job::Jobs),
         Box::new(replicaset::ReplicaSets),
         Box::new(replicationcontroller::ReplicationControllers),
+        Box::new(statefulset::StatefulSets),
         Box::new(ttl::TtlAfterFinished),
     ];
     all.extend(account::all());

@@ -77,7 +77,7 @@ impl Controller for DaemonSets {
         let claim =
             |children| Claim { of: DAEMON_SETS, owner: &set, children, selector: &selector, finalizer: None };
         let revisions = claim(REVISIONS).take(world, &mut out, |_| true);
-        let history = match history::find(world, DAEMON_SETS, &set, revisions, &mut out) {
+        let history = match history::find(world, DAEMON_SETS, &set, history::LABEL, revisions, &mut out) {
             Ok(history) => history,
             Err(collisions) => {
                 let mut new = (*set).clone();

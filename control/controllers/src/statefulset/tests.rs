@@ -1,0 +1,191 @@
+use super::*;
+use crate::model::Cluster;
+
+fn cluster(spec: &Value) -> Cluster {
+    let mut cluster = Cluster::new(vec![(Box::new(StatefulSets), STATEFUL_SETS)]);
+    let mut set = json!({
+        "apiVersion": "apps/v1", "kind": "StatefulSet",
+        "metadata": {"name": "db", "namespace": "ns", "uid": "s"},
+        "spec": {
+            "replicas": 3, "serviceName": "db", "podManagementPolicy": "OrderedReady", "revisionHistoryLimit": 1,
+            "selector": {"matchLabels": {"app": "db"}},
+            "template": {"metadata": {"labels": {"app": "db"}}, "spec": {"containers": [{"name": "c", "image": "1"}]}},
+            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}},
+        },
+        "status": {"replicas": 0},
+    });
+    for (key, value) in spec.as_object().unwrap() {
+        set["spec"][key] = value.clone();
+    }
+    cluster.objects.put(STATEFUL_SETS, set);
+    cluster
+}
+
+fn edit(cluster: &mut Cluster, how: impl FnOnce(&mut Value)) {
+    cluster.objects.change(STATEFUL_SETS, "ns", "db", |set| {
+        how(&mut set["spec"]);
+        set["metadata"]["generation"] = (set["metadata"]["generation"].as_i64().unwrap() + 1).into();
+    });
+}
+
+fn image(cluster: &mut Cluster, image: &str) {
+    edit(cluster, |spec| spec["template"]["spec"]["containers"][0]["image"] = image.into());
+}
+
+fn status(cluster: &Cluster) -> Value {
+    cluster.get(STATEFUL_SETS, "db")["status"].clone()
+}
+
+/// Names with images, of those that are not going.
+fn pods(cluster: &Cluster) -> Vec<String> {
+    let one = |pod: &Arc<Value>| {
+        format!("{}:{}", object::name(pod), pod["spec"]["containers"][0]["image"].as_str().unwrap())
+    };
+    cluster.pods().iter().filter(|pod| crate::pods::is_active(pod)).map(one).collect()
+}
+
+fn roll_out(cluster: &mut Cluster) {
+    for _ in 0..50 {
+        cluster.settle();
+        cluster.run_all();
+        cluster.bury();
+        if !cluster.round().0 {
+            return;
+        }
+    }
+    panic!("no end");
+}
+
+#[test]
+fn pods_come_in_order_and_go_in_the_opposite_one() {
+    let mut cluster = cluster(&json!({}));
+    cluster.settle();
+    assert_eq!(pods(&cluster), ["db-0:1"]);
+    let pod = cluster.get(PODS, "db-0");
+    assert_eq!(pod["spec"]["hostname"], "db-0");
+    assert_eq!(pod["spec"]["subdomain"], "db");
+    let revision = object::name(&cluster.objects.list(REVISIONS, "ns")[0]).to_owned();
+    assert_eq!(
+        pod["metadata"]["labels"],
+        json!({
+            "app": "db", "statefulset.kubernetes.io/pod-name": "db-0", "apps.kubernetes.io/pod-index": "0",
+            "controller-revision-hash": revision,
+        })
+    );
+    let told = cluster.told();
+    let text = "Create Pod db-0 in StatefulSet db successful".to_owned();
+    assert_eq!(told, [("SuccessfulCreate".to_owned(), text)]);
+    cluster.run("db-0", true);
+    cluster.settle();
+    assert_eq!(pods(&cluster), ["db-0:1", "db-1:1"]);
+    roll_out(&mut cluster);
+    assert_eq!(
+        status(&cluster),
+        json!({
+            "observedGeneration": 1, "replicas": 3, "readyReplicas": 3, "availableReplicas": 3, "currentReplicas": 3,
+            "updatedReplicas": 3, "currentRevision": revision, "updateRevision": revision, "collisionCount": 0,
+        })
+    );
+    edit(&mut cluster, |spec| spec["replicas"] = 1.into());
+    cluster.settle();
+    assert_eq!(pods(&cluster), ["db-0:1", "db-1:1"]);
+    roll_out(&mut cluster);
+    assert_eq!(pods(&cluster), ["db-0:1"]);
+
+    let mut cluster = self::cluster(&json!({"podManagementPolicy": "Parallel", "ordinals": {"start": 5}}));
+    cluster.settle();
+    assert_eq!(pods(&cluster), ["db-5:1", "db-6:1", "db-7:1"]);
+}
+
+#[test]
+fn a_pod_comes_back_under_its_name() {
+    let mut cluster = cluster(&json!({}));
+    roll_out(&mut cluster);
+    let uid = object::uid(&cluster.get(PODS, "db-1")).to_owned();
+    cluster.objects.change(PODS, "ns", "db-1", |pod| pod["status"] = json!({"phase": "Failed"}));
+    roll_out(&mut cluster);
+    assert_ne!(object::uid(&cluster.get(PODS, "db-1")), uid);
+    assert_eq!(pods(&cluster).len(), 3);
+}
+
+#[test]
+fn an_update_begins_at_the_end_and_stops_at_the_partition() {
+    let mut cluster = cluster(&json!({}));
+    roll_out(&mut cluster);
+    let old = status(&cluster)["currentRevision"].clone();
+    edit(&mut cluster, |spec| spec["updateStrategy"]["rollingUpdate"]["partition"] = 1.into());
+    image(&mut cluster, "2");
+    cluster.settle();
+    assert_eq!(pods(&cluster), ["db-0:1", "db-1:1"]);
+    roll_out(&mut cluster);
+    assert_eq!(pods(&cluster), ["db-0:1", "db-1:2", "db-2:2"]);
+    let now = status(&cluster);
+    assert_eq!(
+        (&now["currentRevision"], &now["currentReplicas"], &now["updatedReplicas"]),
+        (&old, &1.into(), &2.into())
+    );
+    // A pod below the partition comes back as it was.
+    cluster.objects.remove(PODS, "ns", "db-0");
+    roll_out(&mut cluster);
+    assert_eq!(pods(&cluster)[0], "db-0:1");
+    edit(&mut cluster, |spec| spec["updateStrategy"]["rollingUpdate"]["partition"] = 0.into());
+    roll_out(&mut cluster);
+    assert_eq!(pods(&cluster), ["db-0:2", "db-1:2", "db-2:2"]);
+    let now = status(&cluster);
+    assert_eq!(now["currentRevision"], now["updateRevision"]);
+    for n in ["3", "4"] {
+        image(&mut cluster, n);
+        roll_out(&mut cluster);
+    }
+    assert_eq!(cluster.objects.list(REVISIONS, "ns").len(), 2);
+
+    let mut cluster = self::cluster(&json!({"updateStrategy": {"type": "OnDelete"}}));
+    roll_out(&mut cluster);
+    image(&mut cluster, "2");
+    roll_out(&mut cluster);
+    assert_eq!(pods(&cluster), ["db-0:1", "db-1:1", "db-2:1"]);
+}
+
+#[test]
+fn claims_outlive_pods_unless_the_set_says_otherwise() {
+    let template = json!([{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"]}}]);
+    let mut cluster = cluster(&json!({"volumeClaimTemplates": template, "replicas": 2}));
+    roll_out(&mut cluster);
+    let claim = cluster.get(CLAIMS, "data-db-1");
+    assert_eq!(claim["metadata"]["labels"], json!({"app": "db"}));
+    assert_eq!(
+        cluster.get(PODS, "db-1")["spec"]["volumes"],
+        json!([{"name": "data", "persistentVolumeClaim": {"claimName": "data-db-1"}}])
+    );
+    assert_eq!(cluster.told()[0].1, "Create Claim data-db-0 Pod db-0 in StatefulSet db success");
+    edit(&mut cluster, |spec| spec["replicas"] = 1.into());
+    roll_out(&mut cluster);
+    assert_eq!(cluster.objects.list(CLAIMS, "ns").len(), 2);
+    assert_eq!(cluster.get(CLAIMS, "data-db-1")["metadata"].get("ownerReferences"), None);
+
+    edit(&mut cluster, |spec| {
+        spec["replicas"] = 2.into();
+        spec["persistentVolumeClaimRetentionPolicy"] =
+            json!({"whenDeleted": "Delete", "whenScaled": "Delete"});
+    });
+    roll_out(&mut cluster);
+    let owner = |cluster: &Cluster| {
+        cluster.get(CLAIMS, "data-db-1")["metadata"]["ownerReferences"][0]["kind"].clone()
+    };
+    assert_eq!(owner(&cluster), "StatefulSet");
+    edit(&mut cluster, |spec| spec["replicas"] = 1.into());
+    cluster.settle();
+    assert_eq!(owner(&cluster), "Pod");
+    cluster.bury();
+    edit(&mut cluster, |spec| spec["replicas"] = 2.into());
+    cluster.settle();
+    // The claim goes with the pod that is gone; the next pod waits for its end.
+    assert_eq!(pods(&cluster), ["db-0:1"]);
+    let claim = cluster.objects.remove(CLAIMS, "ns", "data-db-1").unwrap();
+    assert_eq!(
+        StatefulSets.keys(&cluster.objects, CLAIMS, Some(&claim), None),
+        [("ns".to_owned(), "db".to_owned())]
+    );
+    roll_out(&mut cluster);
+    assert_eq!(pods(&cluster), ["db-0:1", "db-1:1"]);
+}
