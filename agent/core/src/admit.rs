@@ -70,7 +70,9 @@ pub fn holds(desired: &Desired, observed: &Observed) -> BTreeMap<String, Hold> {
             }
             false if of_api => unfit(&pod.pod, &observed.node)
                 .or_else(|| taken.lacks(&pod.pod, &observed.node).map(|lack| lack.refusal()))
+                .or_else(|| misplaced(&pod.pod, &observed.node))
                 .or_else(|| taken.port(&pod.pod).map(|_| occupied()))
+                .or_else(|| driven_off(&pod.pod, &observed.node))
                 .map(Hold::Refuse),
             false => taken.problem(&pod.pod, &observed.node).map(Hold::Wait),
         };
@@ -126,6 +128,23 @@ fn forbidden(pod: &Pod, node: &Node, name: &str) -> Option<String> {
     let shared = [("net.", spec.host_network, "Net"), ("kernel.", spec.host_ipc, "IPC")];
     let shared = shared.into_iter().find(|(head, host, _)| name.starts_with(head) && *host == Some(true));
     shared.map(|(_, _, namespace)| format!("{name:?} not allowed with host {namespace} enabled"))
+}
+
+/// Why a pod that was bound to this node does not want it.
+fn misplaced(pod: &Pod, node: &Node) -> Option<Waiting> {
+    let spec = serde_json::to_value(pod::spec(pod)).unwrap_or_default();
+    let wanted = node.object.is_null() || proto_kube::node::is_wanted(&spec, &node.object);
+    let text = "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector";
+    (!wanted).then(|| Waiting::new("NodeAffinity", text))
+}
+
+/// Why the node does not want a pod.
+fn driven_off(pod: &Pod, node: &Node) -> Option<Waiting> {
+    let tolerations = pod::spec(pod).tolerations.iter().flatten();
+    let tolerations: Vec<_> = tolerations.filter_map(|t| serde_json::to_value(t).ok()).collect();
+    let bears = proto_kube::node::bears(&tolerations, &node.object, &["NoExecute"]);
+    let text = "Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate";
+    (!bears).then(|| Waiting::new("TaintToleration", text))
 }
 
 fn occupied() -> Waiting {

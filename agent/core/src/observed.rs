@@ -40,6 +40,8 @@ pub struct Node {
     pub allocatable: BTreeMap<String, Amount>,
     /// Sysctls that pods may set beside the safe ones; a `*` at the end stands for all that begin so.
     pub unsafe_sysctls: Vec<String>,
+    /// The labels and taints of its object in the API; null while that is not known.
+    pub object: serde_json::Value,
     /// Why pods with an own network cannot run now; `None` when they can.
     pub network_problem: Option<String>,
 }

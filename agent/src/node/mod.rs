@@ -36,6 +36,7 @@ pub(crate) fn facts(config: &Config) -> Node {
         runtime_name: "cleat".to_owned(),
         cpu_millis,
         memory_bytes: memory_bytes().unwrap_or(0),
+        object: serde_json::Value::Null,
         network_problem: None,
     }
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use client::{Cache, Event};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use proto_kube::{object, pod as kube_pod};
-use serde_json::Value;
-use tokio::sync::mpsc::UnboundedSender;
+use serde_json::{Value, json};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
-use crate::config::pods;
+use crate::config::{nodes, pods};
 use crate::sync::Happening;
 use crate::{decode, labels};
 
@@ -35,16 +35,45 @@ pub(crate) struct Bound {
     pub(crate) end: Option<i64>,
 }
 
-/// Tells the loop what happens to the pods of a node, for ever.
+/// Tells the loop what happens to a node and its pods, for ever; first of the node, by whose labels and taints its pods
+/// are admitted.
 pub(crate) async fn run(cache: Cache, node: String, happenings: UnboundedSender<Happening>) {
-    let mut events = cache.subscribe(pods());
-    while let Some(event) = events.recv().await {
-        for change in changes(&event, &node) {
-            if happenings.send(Happening::Api(change)).is_err() {
+    let mut nodes_events = cache.subscribe(nodes());
+    cache.synced(&[nodes()]).await;
+    let mut events = None;
+    loop {
+        let told = tokio::select! {
+            biased;
+            Some(event) = nodes_events.recv() => {
+                if event.object().is_none() {
+                    events = Some(cache.subscribe(pods()));
+                }
+                event.new.filter(|n| object::name(n) == node).map(|n| Happening::Node(concern(&n))).into_iter().collect()
+            }
+            Some(event) = next(&mut events) => {
+                changes(&event, &node).into_iter().map(Happening::Api).collect::<Vec<_>>()
+            }
+            else => return,
+        };
+        for happening in told {
+            if happenings.send(happening).is_err() {
                 return;
             }
         }
     }
+}
+
+async fn next(events: &mut Option<UnboundedReceiver<Event>>) -> Option<Event> {
+    match events {
+        Some(events) => events.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What of a node concerns its pods.
+fn concern(node: &Value) -> Value {
+    json!({"metadata": {"name": node["metadata"]["name"], "labels": node["metadata"]["labels"]},
+        "spec": {"taints": node["spec"]["taints"]}})
 }
 
 /// What an event means for this node: a name may pass to another pod while nobody watches.
@@ -93,8 +122,6 @@ pub(crate) fn foreign(status: &PodStatus) -> Option<PodStatus> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn pod(uid: &str, node: &str, more: Value) -> Option<Arc<Value>> {

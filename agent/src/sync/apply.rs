@@ -14,6 +14,7 @@ impl Sync {
         match happening {
             Happening::Source(update) => self.take_source(update),
             Happening::Api(change) => self.take_api(change),
+            Happening::Node(object) => self.observed.node.object = object,
             Happening::Looked(look) => self.take_look(look),
             Happening::Hint(uid) => self.look_soon(&uid),
             Happening::Listening(listening) => self.listening = listening,

@@ -57,6 +57,8 @@ pub(crate) enum Happening {
     Source(Update),
     /// The API server's pods have changed.
     Api(api::Change),
+    /// The node's object in the API, as far as pods care: its labels and taints.
+    Node(serde_json::Value),
     /// Somebody has looked.
     Looked(Look),
     /// The runtime's facts: its name, and why the network is not ready.
