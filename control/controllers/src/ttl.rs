@@ -82,11 +82,9 @@ mod tests {
             cluster.objects.put(JOBS, job(name, ttl, end));
         }
         let names = |cluster: &Cluster| -> Vec<String> {
-            {
-                let all = cluster.objects.list(JOBS, "");
-                let stays = all.iter().filter(|job| !object::is_terminating(job));
-                stays.map(|job| object::name(job).to_owned()).collect()
-            }
+            let all = cluster.objects.list(JOBS, "");
+            let stays = all.iter().filter(|job| !object::is_terminating(job));
+            stays.map(|job| object::name(job).to_owned()).collect()
         };
         let again = cluster.settle().unwrap();
         assert_eq!(again.duration_since(cluster.now).as_secs(), 20);

@@ -18,8 +18,8 @@ use sync::Sync;
 
 /// Keeps a pod until it has been counted.
 const FINALIZER: &str = "batch.kubernetes.io/job-tracking";
-/// What jobs are managed by if they do not say otherwise.
-const MANAGER: &str = "kubernetes.io/job-controller";
+/// The value of `managedBy` that means this controller, as none does.
+const OURS: &str = "kubernetes.io/job-controller";
 /// Marks the key of a pod that no job has. No job's name has a slash.
 const LONE: &str = "pod/";
 
@@ -45,7 +45,7 @@ fn is_tracked(pod: &Value) -> bool {
 
 /// Whether the job is somebody else's business.
 fn is_foreign(job: &Value) -> bool {
-    !matches!(object::text(job, &["spec", "managedBy"]), "" | MANAGER)
+    !matches!(object::text(job, &["spec", "managedBy"]), "" | OURS)
 }
 
 /// The pod may go as far as its job is concerned.
