@@ -3,12 +3,14 @@
 
 mod cluster;
 mod control;
+mod streams;
 
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 pub(crate) use cluster::{Join, NodeCommand, Reset, Token, TokenVerb, Why};
+pub(crate) use streams::{Attach, Copy, Forward};
 pub(crate) use control::{Control, ControlVerb, Plane};
 
 /// A Kubernetes node on this machine: pods, images and their network.
@@ -314,6 +316,12 @@ pub(crate) enum Verb {
     Logs(Logs),
     /// Run a command in a container
     Exec(Exec),
+    /// Take part in what a container reads and prints
+    Attach(Attach),
+    /// Reach ports of a pod from here
+    PortForward(Forward),
+    /// Copy a file from or to a container
+    Cp(Copy),
 }
 
 /// Which objects of a list.

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod node;
+mod terminal;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -5,6 +5,7 @@ mod change;
 mod describe;
 mod get;
 mod kind;
+mod streams;
 mod wait;
 
 pub(crate) use kind::find as resource;
@@ -20,12 +21,16 @@ use serde_json::{Value, json};
 use super::{items, text};
 use crate::args::{Ctl, Format, Verb};
 
+/// What we call ourselves.
+const AGENT: &str = concat!("cleat-ctl/", env!("CARGO_PKG_VERSION"));
 /// What changes are recorded under (`fieldManager`).
 const MANAGER: &str = "cleat-ctl";
 
 /// A cluster, and what holds for every verb.
 pub(super) struct Cluster {
     client: Client,
+    /// How it was reached.
+    config: Config,
     namespace: String,
     output: Format,
 }
@@ -39,9 +44,9 @@ pub(super) struct Target {
 
 pub(super) async fn run(kubeconfig: &Path, ctl: Ctl) -> anyhow::Result<ExitCode> {
     let config = Config::load(kubeconfig, ctl.context.as_deref())?;
-    let client = Client::new(&config, concat!("cleat-ctl/", env!("CARGO_PKG_VERSION")))?;
+    let client = Client::new(&config, AGENT)?;
     let namespace = ctl.namespace.unwrap_or_else(|| client.namespace().to_owned());
-    let cluster = Cluster { client, namespace, output: ctl.output };
+    let cluster = Cluster { client, config, namespace, output: ctl.output };
     match ctl.verb {
         Verb::Get { kind, names, all_namespaces, select, watch } => {
             let namespace = if all_namespaces { "" } else { &cluster.namespace };
@@ -59,9 +64,11 @@ pub(super) async fn run(kubeconfig: &Path, ctl: Ctl) -> anyhow::Result<ExitCode>
             wait::run(&cluster, &object, &condition, timeout).await?;
         }
         Verb::ApiResources => kind::list(&cluster),
-        Verb::Logs(_) | Verb::Exec(_) => bail!(
-            "an API server without nodes has no logs and no containers; on the node itself name its --data-dir"
-        ),
+        Verb::Logs(logs) => streams::logs(&cluster, &logs).await?,
+        Verb::Exec(exec) => return streams::exec(&cluster, &exec).await,
+        Verb::Attach(attach) => return streams::attach(&cluster, &attach).await,
+        Verb::PortForward(forward) => streams::port_forward(&cluster, &forward).await?,
+        Verb::Cp(copy) => streams::copy(&cluster, &copy).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,17 +1,15 @@
 //! `cleat ctl exec`.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use cri::stream::TerminalSize;
-use cri::stream::client::{self, Stdio};
 use proto_cri::ExecRequest;
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::isatty;
 use serde_json::Value;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use stream::client::{self, Stdio};
 
+use super::super::terminal::{Raw, sizes};
 use super::{identity, items, text};
 use crate::args::Exec;
 use crate::node::Node;
@@ -70,41 +68,4 @@ fn container_id(pod: &Value, wanted: Option<&str>) -> anyhow::Result<String> {
     }
     let id = text(&container["containerID"]);
     Ok(id.split_once("://").map_or(id, |(_, id)| id).to_owned())
-}
-
-/// The terminal in raw mode; as it was again when dropped.
-struct Raw {
-    before: Termios,
-}
-
-impl Raw {
-    fn enter(terminal: BorrowedFd<'_>) -> rustix::io::Result<Self> {
-        let before = tcgetattr(terminal)?;
-        let mut raw = before.clone();
-        raw.make_raw();
-        tcsetattr(terminal, OptionalActions::Now, &raw)?;
-        Ok(Self { before })
-    }
-}
-
-impl Drop for Raw {
-    fn drop(&mut self) {
-        // A terminal that has gone needs no restoring.
-        let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &self.before);
-    }
-}
-
-/// The terminal's size now and after each change.
-fn sizes() -> std::io::Result<mpsc::Receiver<TerminalSize>> {
-    let mut changes = signal(SignalKind::window_change())?;
-    let (sender, receiver) = mpsc::channel(4);
-    tokio::spawn(async move {
-        while let Ok(size) = tcgetwinsize(std::io::stdin()) {
-            let size = TerminalSize { width: size.ws_col, height: size.ws_row };
-            if sender.send(size).await.is_err() || changes.recv().await.is_none() {
-                return;
-            }
-        }
-    });
-    Ok(receiver)
 }
