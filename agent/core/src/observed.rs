@@ -69,6 +69,8 @@ pub struct ObservedPod {
     pub health: BTreeMap<String, Health>,
     /// Lifecycle hooks by container id.
     pub hooks: BTreeMap<String, Hooks>,
+    /// It takes more of the node than it may: when that was seen, and what, for people.
+    pub evicted: Option<(Timestamp, String)>,
     /// The status last given: transition times and what is kept after containers are gone come from it.
     pub status: Option<PodStatus>,
 }

@@ -143,7 +143,8 @@ impl Effects {
         self.events.record(&subject, Event::new(warning, reason, message, container));
     }
 
-    fn dir(&self, uid: &str) -> PodDir {
+    /// The directory of a pod.
+    pub(crate) fn dir(&self, uid: &str) -> PodDir {
         PodDir(self.config.pods_dir().join(uid))
     }
 

@@ -36,6 +36,12 @@ impl Sync {
                 }
                 self.book(&uid).urgent = true;
             }
+            Happening::Evict { uid, message } => {
+                let now = self.effects.clock.now();
+                if let Some(seen) = self.observed.pods.get_mut(&uid) {
+                    seen.evicted.get_or_insert((now, message));
+                }
+            }
             Happening::Objects(uids) => self.objects_changed(&uids),
             Happening::Done { uid, action, result, look } => self.done(&uid, &action, result, look),
         }

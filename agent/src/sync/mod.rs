@@ -69,6 +69,8 @@ pub(crate) enum Happening {
     Listening(bool),
     /// A probe's verdict has changed.
     Probed { uid: String, id: String, kind: Kind, verdict: Verdict },
+    /// A pod takes more than it may.
+    Evict { uid: String, message: String },
     /// Config maps or secrets have changed that these pods use.
     Objects(BTreeSet<String>),
     /// An effect has ended, and here is how its pod looks now.

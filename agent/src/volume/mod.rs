@@ -13,6 +13,7 @@ mod host_path;
 mod mounts;
 mod own;
 mod subpath;
+mod usage;
 
 use std::fs;
 use std::io;
@@ -28,6 +29,7 @@ use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod, Volume};
 use rustix::mount::{MountFlags, UnmountFlags};
 
 pub(crate) use mounts::{ContainerMounts, container_mounts};
+pub(crate) use usage::exceeded;
 
 /// Why a volume cannot be had.
 #[derive(Debug, thiserror::Error)]

@@ -16,7 +16,7 @@ use crate::{resize, resources};
 impl<'a> Planner<'a> {
     pub(super) fn run(&mut self) {
         if let Some(outcome) = self.outcome() {
-            self.finish(outcome.since, &outcome.why);
+            self.finish(&outcome);
             return;
         }
         if let Some(at) = deadline(self.desired, self.seen) {

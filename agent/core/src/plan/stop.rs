@@ -7,6 +7,7 @@ use crate::action::{Action, Object};
 use crate::desired::Termination;
 use crate::observed::{Container, HookState, Presence, Sandbox, State};
 use crate::pod;
+use crate::status::Outcome;
 use crate::time::{seconds_later, seconds_until};
 
 /// What a container always gets between SIGTERM and SIGKILL, in seconds, even when its preStop hook took all.
@@ -71,9 +72,9 @@ impl Planner<'_> {
     }
 
     /// The pod has come to its end by itself: sidecars and sandbox go, containers stay for their logs.
-    pub(super) fn finish(&mut self, since: Timestamp, why: &str) {
-        let deadline = seconds_later(since, pod::grace_seconds(&self.desired.pod));
-        if !self.kill_all(deadline, why) || !self.stop_sandboxes(|_| true) {
+    pub(super) fn finish(&mut self, outcome: &Outcome) {
+        let deadline = seconds_later(outcome.since, outcome.grace_seconds);
+        if !self.kill_all(deadline, &outcome.why) || !self.stop_sandboxes(|_| true) {
             return;
         }
         if self.seen.volumes != Presence::Absent {

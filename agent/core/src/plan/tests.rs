@@ -573,3 +573,18 @@ fn an_ephemeral_container_runs_once() {
     model.settle();
     assert_eq!(model.take(), [""; 0], "not even when its record is gone");
 }
+
+#[test]
+fn who_takes_too_much_is_evicted() {
+    let mut model = Model::with(of_api("Always", vec![container("a")]));
+    model.settle();
+    model.take();
+    let evicted = (model.now, "Usage of EmptyDir volume \"v\" exceeds the limit \"1Mi\". ".to_owned());
+    model.seen("u").evicted = Some(evicted);
+    model.settle();
+    assert_eq!(model.take(), ["stop a 2s", "stop sandbox", "no volumes"]);
+    model.seen("u").evicted = None;
+    let status = model.status();
+    assert_eq!((status.phase.as_deref(), status.reason.as_deref()), (Some("Failed"), Some("Evicted")));
+    assert_eq!(status.pod_ip.as_deref(), Some("10.0.0.9"), "it stays told");
+}

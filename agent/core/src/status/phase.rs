@@ -8,6 +8,11 @@ use crate::desired::DesiredPod;
 use crate::observed::{Exit, ObservedPod};
 use crate::pod;
 
+/// The reason of a pod that took more than it may.
+const EVICTED: &str = "Evicted";
+/// How long its containers may take to end, in seconds.
+const EVICTION_GRACE_SECONDS: i64 = 1;
+
 /// How a pod ended by itself. It never runs again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
@@ -17,6 +22,8 @@ pub struct Outcome {
     pub since: Timestamp,
     /// Why what still runs is stopped, for people.
     pub why: String,
+    /// How long that may take, in seconds.
+    pub grace_seconds: i64,
     /// `DeadlineExceeded`; none for a pod whose containers ended.
     pub reason: Option<String>,
     /// For people.
@@ -33,6 +40,19 @@ pub fn outcome(desired: &DesiredPod, seen: &ObservedPod, now: Timestamp) -> Opti
     let why = "The pod has ended";
     let old = seen.status.as_ref();
     let over = deadline(desired, seen).filter(|at| *at <= now);
+    let grace_seconds = pod::grace_seconds(&desired.pod);
+    let told = old.filter(|s| s.reason.as_deref() == Some(EVICTED));
+    let told = told.map(|s| (since(), s.message.clone().unwrap_or_default()));
+    if let Some((since, message)) = seen.evicted.clone().or(told) {
+        return Some(Outcome {
+            succeeded: false,
+            since,
+            why: message.clone(),
+            grace_seconds: EVICTION_GRACE_SECONDS,
+            reason: Some(EVICTED.into()),
+            message: Some(message),
+        });
+    }
     let exceeded = old.and_then(|s| s.reason.as_deref()) == Some("DeadlineExceeded");
     let ended = matches!(old.and_then(|s| s.phase.as_deref()), Some("Failed" | "Succeeded"));
     if exceeded || (over.is_some() && !ended) {
@@ -40,6 +60,7 @@ pub fn outcome(desired: &DesiredPod, seen: &ObservedPod, now: Timestamp) -> Opti
             succeeded: false,
             since: over.unwrap_or_else(since),
             why: "Pod was active on the node longer than the specified deadline".into(),
+            grace_seconds,
             reason: Some("DeadlineExceeded".into()),
             message: Some("Pod was active on the node longer than the specified deadline".into()),
         });
@@ -49,12 +70,14 @@ pub fn outcome(desired: &DesiredPod, seen: &ObservedPod, now: Timestamp) -> Opti
             succeeded: old.phase.as_deref() == Some("Succeeded"),
             since: since(),
             why: why.into(),
+            grace_seconds,
             reason: old.reason.clone(),
             message: old.message.clone(),
         });
     }
-    let done =
-        |succeeded, since| Some(Outcome { succeeded, since, why: why.into(), reason: None, message: None });
+    let done = |succeeded, since| {
+        Some(Outcome { succeeded, since, why: why.into(), grace_seconds, reason: None, message: None })
+    };
     if let Some(exit) = failed_init(desired, seen) {
         return done(false, exit.finished_at);
     }
