@@ -15,6 +15,7 @@ mod decode;
 mod dns;
 mod effect;
 mod events;
+mod evict;
 mod identity;
 mod labels;
 mod log;
@@ -208,6 +209,7 @@ async fn serve(
         None => drop(sender.send(sync::Happening::Source(source::Update::default()))),
     }
     tasks.spawn(runtime::follow(cri.clone(), runtime, sender.clone()));
+    tasks.spawn(evict::run(effects.clone(), viewer.clone(), sender.clone()));
     tasks.spawn(runtime::listen(cri, sender));
     tasks.spawn(rotate::run(effects.clone()));
     let server = server::Server { effects: effects.clone(), view: viewer, memory: Arc::default() };
