@@ -20,5 +20,5 @@ pub use amounts::Amounts;
 pub use filter::{Filter, Reason};
 pub use pod::Pod;
 pub use preempt::Preemption;
-pub use schedule::{Decision, Refusal, schedule};
+pub use schedule::{Decision, Refusal, rank, schedule};
 pub use snapshot::{Node, Snapshot};

@@ -1,5 +1,6 @@
 //! The decision about one pod.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -74,8 +75,8 @@ pub fn schedule(snapshot: &Snapshot, view: &dyn View, pod: &Pod) -> Decision {
             }
         }
     }
-    if !fit.is_empty() {
-        return Decision::Bind(best(pod, snapshot, view, &fit));
+    if let Some((best, _)) = ranked(pod, snapshot, view, fit).first() {
+        return Decision::Bind(best.name.clone());
     }
     let left_out = count - by_node.len();
     let mut filters: BTreeSet<Filter> = by_node.values().map(|reason| reason.filter).collect();
@@ -107,19 +108,26 @@ fn refuse(
     Decision::Unschedulable(Refusal { message, by_node, filters, preemption, waits })
 }
 
-/// The node with the highest score; among equals one that depends on the pod, so that they share.
-fn best(pod: &Pod, snapshot: &Snapshot, view: &dyn View, fit: &[&Node]) -> String {
-    if let [only] = fit {
-        return only.name.clone();
-    }
-    let rank = |node: &Node| {
+/// The nodes that can take a pod with their scores, the best first. Among equals the order depends on the pod, so that pods
+/// share them.
+#[must_use]
+pub fn rank<'a>(snapshot: &'a Snapshot, view: &dyn View, pod: &Pod) -> Vec<(&'a Node, i64)> {
+    let Ok(attempt) = Attempt::new(pod, snapshot, view) else { return Vec::new() };
+    let fit = snapshot.nodes().filter(|node| attempt.check(node).is_ok()).collect();
+    ranked(pod, snapshot, view, fit)
+}
+
+fn ranked<'a>(pod: &Pod, snapshot: &Snapshot, view: &dyn View, fit: Vec<&'a Node>) -> Vec<(&'a Node, i64)> {
+    let lot = |node: &Node| {
         let mut hasher = DefaultHasher::new();
         (&pod.uid, &node.name).hash(&mut hasher);
         hasher.finish()
     };
-    let scored = fit.iter().zip(scores(pod, snapshot, view, fit));
-    let best = scored.max_by_key(|(node, score)| (*score, rank(node), node.name.clone()));
-    best.map(|(node, _)| node.name.clone()).unwrap_or_default()
+    // Who is alone need not be measured.
+    let scores = if fit.len() > 1 { scores(pod, snapshot, view, &fit) } else { vec![0; fit.len()] };
+    let mut ranked: Vec<_> = fit.into_iter().zip(scores).collect();
+    ranked.sort_by_cached_key(|(node, score)| Reverse((*score, lot(node))));
+    ranked
 }
 
 #[cfg(test)]

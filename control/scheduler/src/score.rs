@@ -71,7 +71,7 @@ fn liked_labels(pod: &Pod, node: &Node) -> i64 {
 /// What would be left, of each hundred.
 fn least_allocated(pod: &Pod, node: &Node) -> i64 {
     let part = |asked: i64, used: i64, has: i64| {
-        (has > 0).then(|| ((has - used - asked).max(0) as i128 * i128::from(MOST) / i128::from(has)) as i64)
+        (has > 0).then(|| (has - used - asked).max(0).saturating_mul(MOST) / has)
     };
     let (asked, used, has) = (&pod.estimated, &node.estimated, &node.allocatable);
     let parts = [part(asked.cpu, used.cpu, has.cpu), part(asked.memory, used.memory, has.memory)];
