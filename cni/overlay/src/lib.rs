@@ -61,7 +61,8 @@ pub struct Config {
     pub cache: Cache,
     /// This node's name.
     pub node_name: String,
-    /// Where other nodes reach this one, at most one of a family. Empty: what its Node has as `InternalIP`.
+    /// Where other nodes reach this one, at most one of a family. Of a family without one: what its Node has as
+    /// `InternalIP`.
     pub node_ips: Vec<IpAddr>,
     /// The ranges that all nodes' ranges are from. Pods' packets that leave them are masqueraded.
     pub network: Vec<IpNet>,

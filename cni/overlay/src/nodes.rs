@@ -87,7 +87,7 @@ impl fmt::Display for Refused {
 pub struct Setup<'a> {
     /// This node's name.
     pub name: &'a str,
-    /// Its addresses; none: those of its Node.
+    /// Its addresses; of a family without one: that of its Node.
     pub ips: &'a [IpAddr],
     /// How packets get to another node.
     pub backend: Backend,
@@ -107,7 +107,11 @@ pub fn read(setup: &Setup<'_>, all: &[Arc<Value>]) -> (Option<Nodes>, Vec<Refuse
     if subnets.is_empty() {
         return (None, Vec::new());
     }
-    let ips = if setup.ips.is_empty() { lease::internal_ips(own) } else { setup.ips.to_vec() };
+    let mut ips = setup.ips.to_vec();
+    ips.extend(lease::internal_ips(own).into_iter().filter(|ip| {
+        // only of a family that was not given
+        setup.ips.iter().all(|given| given.is_ipv4() != ip.is_ipv4())
+    }));
     let mut order: Vec<&Arc<Value>> = all.iter().filter(|node| object::name(node) != setup.name).collect();
     order.sort_by_key(|node| age(node));
     let mut nodes = Nodes {
