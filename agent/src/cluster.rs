@@ -14,8 +14,8 @@ use crate::identity::{renew_client, renew_serving};
 use crate::node::lease::Taken;
 use crate::node::register::Registration;
 use crate::runtime::Runtime;
-use crate::sync::{Cluster, Happening};
-use crate::{AgentFailed, node, report, source};
+use crate::sync::{Cluster, Happening, View};
+use crate::{AgentFailed, mirror, node, report, source};
 
 /// A cluster that the agent is about to join.
 pub(crate) struct Joining {
@@ -33,7 +33,7 @@ pub(crate) fn prepare(
     effects: &Arc<Effects>,
     facts: &Node,
     runtime: watch::Receiver<Option<Runtime>>,
-    happenings: &mpsc::UnboundedSender<Happening>,
+    (happenings, view): (&mpsc::UnboundedSender<Happening>, watch::Receiver<Arc<View>>),
     tasks: &mut JoinSet<()>,
 ) -> Result<Option<(Joining, Cluster)>, AgentFailed> {
     let config = &effects.config;
@@ -42,12 +42,14 @@ pub(crate) fn prepare(
         .map_err(|source| AgentFailed::Identity { path: config.data_dir.clone(), source })?;
     let registration = node::registration(
         (config, &api, id),
-        (effects.cri.clone(), effects.clock, facts),
+        (effects.cri.clone(), effects.clock, facts, effects.events.clone()),
         runtime,
         effects.port.subscribe(),
     );
     let (reports, reported) = mpsc::unbounded_channel();
     tasks.spawn(report::Reporter::new(api.cache.clone()).run(reported));
+    tasks.spawn(effects.events.clone().publish(api.cache.client().clone()));
+    tasks.spawn(mirror::run(api.cache.clone(), config.node_name.clone(), view));
     if let Some(identity) = api.identity.clone() {
         tasks.spawn(renew_client(identity, api.cache.client().clone(), effects.clock));
     }

@@ -1,21 +1,28 @@
-//! The events of the node's pods: a ring buffer, repeated ones counted.
+//! What happens on the node: a ring buffer for whoever asks the agent, repeated events counted; and the API server is
+//! told.
+
+mod correlate;
+mod publish;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use agent_core::event::Event;
 use agent_core::{pod, time};
+use client::Client;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 
 /// How many events are kept.
 const EVENTS_MAX: usize = 1000;
 
-/// A pod as an event names it.
+/// A pod, or the node, as an event names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Subject {
+    /// Empty for the node.
     pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) uid: String,
@@ -24,6 +31,11 @@ pub(crate) struct Subject {
 impl Subject {
     pub(crate) fn of(pod: &Pod, uid: &str) -> Self {
         Self { namespace: pod::namespace(pod).into(), name: pod::name(pod).into(), uid: uid.into() }
+    }
+
+    /// The node; its name is also its uid here.
+    pub(crate) fn node(name: &str) -> Self {
+        Self { namespace: String::new(), name: name.into(), uid: name.into() }
     }
 }
 
@@ -49,11 +61,21 @@ pub(crate) struct Events {
     clock: Clock,
     node: String,
     ring: Arc<Mutex<Ring>>,
+    /// Who tells the API server.
+    publisher: Arc<OnceLock<mpsc::UnboundedSender<publish::Record>>>,
 }
 
 impl Events {
     pub(crate) fn new(clock: Clock, node: &str) -> Self {
-        Self { clock, node: node.to_owned(), ring: Arc::default() }
+        Self { clock, node: node.to_owned(), ring: Arc::default(), publisher: Arc::default() }
+    }
+
+    /// Tells the API server of every event from now on, for ever.
+    pub(crate) async fn publish(self, client: Client) {
+        let (sender, records) = mpsc::unbounded_channel();
+        if self.publisher.set(sender).is_ok() {
+            publish::run(client, self.node.clone(), records).await;
+        }
     }
 
     /// Takes an event. The same event again counts up and moves to the end.
@@ -67,6 +89,10 @@ impl Events {
             false => {
                 tracing::info!(pod = %format_args!("{namespace}/{name}"), reason = %event.reason, "{}", event.message)
             }
+        }
+        if let Some(publisher) = self.publisher.get() {
+            // The publisher ends with the agent.
+            let _ = publisher.send((subject.clone(), event.clone(), now));
         }
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         let same = ring.entries.iter().position(|e| e.subject == *subject && e.event == event);
@@ -99,22 +125,33 @@ impl Events {
 
     fn value(&self, entry: &Entry) -> Value {
         let Entry { subject, event, .. } = entry;
-        let mut involved = json!({"kind": "Pod", "apiVersion": "v1", "namespace": subject.namespace,
-            "name": subject.name, "uid": subject.uid});
-        if let Some(container) = &event.container {
-            involved["fieldPath"] = json!(format!("spec.containers{{{container}}}"));
-        }
         json!({
             "kind": "Event", "apiVersion": "v1",
             "metadata": {"name": format!("{}.{:016x}", subject.name, entry.number), "namespace": subject.namespace,
                 "creationTimestamp": time::k8s(entry.first)},
-            "involvedObject": involved, "reason": event.reason, "message": event.message,
+            "involvedObject": about(subject, event), "reason": event.reason, "message": event.message,
             "type": if event.warning { "Warning" } else { "Normal" },
             "firstTimestamp": time::k8s(entry.first), "lastTimestamp": time::k8s(entry.last), "count": entry.count,
-            "source": {"component": "cleat", "host": self.node},
-            "reportingComponent": "cleat", "reportingInstance": self.node,
+            "source": {"component": "kubelet", "host": self.node},
+            "reportingComponent": "kubelet", "reportingInstance": self.node,
         })
     }
+}
+
+/// What an event is about.
+fn about(subject: &Subject, event: &Event) -> Value {
+    let mut about = json!({"apiVersion": "v1", "name": subject.name, "uid": subject.uid});
+    match subject.namespace.as_str() {
+        "" => about["kind"] = json!("Node"),
+        namespace => {
+            about["kind"] = json!("Pod");
+            about["namespace"] = json!(namespace);
+        }
+    }
+    if let Some(container) = &event.container {
+        about["fieldPath"] = json!(format!("spec.containers{{{container}}}"));
+    }
+    about
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod labels;
 mod log;
 mod logs;
 mod message;
+mod mirror;
 mod node;
 mod objects;
 mod observe;
@@ -200,7 +201,7 @@ async fn serve(
     let observer = Observer::new(cri.clone(), &config.node_name);
     let mut tasks = JoinSet::new();
     let (runtime, runtimes) = watch::channel(None);
-    let joining = cluster::prepare(&effects, &facts, runtimes, &sender, &mut tasks)?;
+    let joining = cluster::prepare(&effects, &facts, runtimes, (&sender, viewer.clone()), &mut tasks)?;
     let (joining, cluster) = joining.unzip();
     let mut sync = sync::Sync::new(effects.clone(), observer, facts, sender.clone(), view, cluster);
     sync.restore(records);

@@ -21,6 +21,7 @@ use self::status::Status;
 use crate::clock::Clock;
 use crate::config::{Api, Config};
 use crate::cri::Cri;
+use crate::events::Events;
 use crate::runtime::Runtime;
 
 /// The node as it is now; the runtime's part is added when it answers.
@@ -58,7 +59,7 @@ fn object_facts(config: &Config, ips: &[IpAddr], cpu_millis: i64) -> object::Fac
 /// The registration of this node with the API server, as the agent `id`.
 pub(crate) fn registration(
     (config, api, id): (&Config, &Api, String),
-    (cri, clock, node): (Cri, Clock, &Node),
+    (cri, clock, node, events): (Cri, Clock, &Node, Events),
     runtime: watch::Receiver<Option<Runtime>>,
     port: watch::Receiver<u16>,
 ) -> Registration {
@@ -67,7 +68,7 @@ pub(crate) fn registration(
     let client = api.cache.client().clone();
     Registration {
         lease: Lease { client, node: config.node_name.clone(), id, clock },
-        status: Status { cache: api.cache.clone(), cri, clock, facts, thresholds, runtime, port },
+        status: Status { cache: api.cache.clone(), cri, clock, facts, thresholds, runtime, port, events },
         register: api.register,
     }
 }

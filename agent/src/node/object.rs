@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use agent_core::event::Event;
 use jiff::Timestamp;
 use proto_kube::object;
 use proto_kube::quantity::{Amount, Format, Quantity};
@@ -266,6 +267,34 @@ fn images(images: &[Image]) -> Value {
         json!({"names": names, "sizeBytes": image.bytes})
     };
     largest.into_iter().take(IMAGES_MAX).map(shown).collect()
+}
+
+/// The events that a change of the status is worth, in upstream's words.
+pub(crate) fn changes(name: &str, old: &Value, new: &Value) -> Vec<Event> {
+    let status = |of: &Value, kind: &str| {
+        let found = object::items(of, &["conditions"]).find(|c| object::text(c, &["type"]) == kind);
+        found.map(|c| object::text(c, &["status"]) == "True")
+    };
+    let mut events = Vec::new();
+    for (kind, yes, no) in [
+        ("MemoryPressure", "NodeHasInsufficientMemory", "NodeHasSufficientMemory"),
+        ("DiskPressure", "NodeHasDiskPressure", "NodeHasNoDiskPressure"),
+        ("PIDPressure", "NodeHasInsufficientPID", "NodeHasSufficientPID"),
+        ("Ready", "NodeReady", "NodeNotReady"),
+    ] {
+        let (before, now) = (status(old, kind), status(new, kind));
+        if let Some(now) = now.filter(|_| now != before) {
+            let reason = if now { yes } else { no };
+            events.push(Event::new(false, reason, &format!("Node {name} status is now: {reason}"), None));
+        }
+    }
+    let boot = |of| object::text(of, &["nodeInfo", "bootID"]).to_owned();
+    let (before, now) = (boot(old), boot(new));
+    if !before.is_empty() && before != now {
+        let text = format!("Node {name} has been rebooted, boot id: {now}");
+        events.push(Event::new(true, "Rebooted", &text, None));
+    }
+    events
 }
 
 /// Lets conditions that have not changed keep their heartbeats: those are told now and then only.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use agent_core::event::Event;
 use client::{Client, ClientError, Patch, Query};
 use proto_kube::object;
 use serde_json::{Map, Value, json};
@@ -40,6 +41,7 @@ impl Registration {
             pause = (pause * 2).min(AGAIN_MAX);
         };
         let _ = registered.send(());
+        self.status.tell(vec![Event::new(false, "Starting", "Starting kubelet.", None)]);
         let uid = object::uid(&node).to_owned();
         tokio::select! {
             taken = self.lease.keep(&uid) => taken,

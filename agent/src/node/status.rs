@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Cache, Event, Patch, Query};
+use agent_core::event::Event;
+use client::{Cache, Patch, Query};
 use proto_cri as cri;
 use proto_kube::object;
 use proto_kube::view::View;
@@ -17,6 +18,7 @@ use super::pressure::Thresholds;
 use crate::clock::Clock;
 use crate::config::nodes;
 use crate::cri::{CALL, Cri, within};
+use crate::events::{Events, Subject};
 use crate::runtime::Runtime;
 
 /// How often the status is told although nothing has changed.
@@ -37,6 +39,7 @@ pub(crate) struct Status {
     pub(crate) thresholds: Thresholds,
     pub(crate) runtime: watch::Receiver<Option<Runtime>>,
     pub(crate) port: watch::Receiver<u16>,
+    pub(crate) events: Events,
 }
 
 impl Status {
@@ -72,8 +75,9 @@ impl Status {
                 let what = (nodes(), "", self.facts.name.as_str());
                 let change = (Patch::Strategic, &body);
                 match self.cache.client().patch(what, Some("status"), change, Query::default()).await {
-                    Ok(node) => {
-                        (answer, told, failures) = (node, Instant::now(), 0);
+                    Ok(new) => {
+                        self.tell(node_object::changes(&self.facts.name, &node["status"], &new["status"]));
+                        (answer, told, failures) = (new, Instant::now(), 0);
                     }
                     Err(error) => {
                         tracing::debug!(%error, "the node's status could not be told; trying again");
@@ -86,6 +90,12 @@ impl Status {
         }
     }
 
+    /// Records events of the node.
+    pub(crate) fn tell(&self, events: Vec<Event>) {
+        let subject = Subject::node(&self.facts.name);
+        events.into_iter().for_each(|event| self.events.record(&subject, event));
+    }
+
     /// The Node in its newest known state.
     fn newest(&self, answer: &Value) -> Arc<Value> {
         let version = |node: &Value| {
@@ -96,7 +106,7 @@ impl Status {
     }
 
     /// Waits until something changes that the status tells.
-    async fn change(&mut self, events: &mut mpsc::UnboundedReceiver<Event>, pause: Duration) {
+    async fn change(&mut self, events: &mut mpsc::UnboundedReceiver<client::Event>, pause: Duration) {
         let until = Instant::now() + pause;
         loop {
             tokio::select! {

@@ -44,6 +44,11 @@ impl View {
 }
 
 impl PodEntry {
+    /// Its end was asked for.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.end.is_some()
+    }
+
     fn value(&self) -> Value {
         let mut value = decode::value(&self.pod, Some(self.status.clone()));
         if !self.waits.is_empty() {

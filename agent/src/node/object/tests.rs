@@ -82,6 +82,22 @@ fn why_it_is_not_ready() {
 }
 
 #[test]
+fn what_changes_is_told() {
+    let reasons = |old: &Value, new: &Value| -> Vec<String> {
+        changes("n", old, new).into_iter().map(|event| event.reason).collect()
+    };
+    let old = status(&facts(), &State::default(), &Value::Null, at(0));
+    let mut new = status(&facts(), &running(), &old, at(60));
+    assert_eq!(reasons(&old, &new), ["NodeReady"]);
+    assert_eq!(reasons(&new, &old), ["NodeNotReady"]);
+    assert_eq!(reasons(&Value::Null, &new).len(), 4);
+    assert!(reasons(&new, &new).is_empty());
+    let before = json!({"nodeInfo": {"bootID": "a"}, "conditions": new["conditions"]});
+    new["nodeInfo"]["bootID"] = json!("b");
+    assert_eq!(reasons(&before, &new), ["Rebooted"]);
+}
+
+#[test]
 fn the_largest_images_are_told() {
     let all: Vec<Image> =
         (0..60).map(|n| Image { names: vec![format!("i{n}")], bytes: n }).chain([Image::default()]).collect();

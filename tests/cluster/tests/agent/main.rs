@@ -95,3 +95,70 @@ async fn a_name_is_one_nodes() {
     assert!(error.contains("node n1 is alive elsewhere"), "{error}");
     first.stop().await;
 }
+
+#[tokio::test]
+async fn static_pods_have_mirrors() {
+    let api = Api::start().await;
+    let mut node = Node::new("n1");
+    let manifest = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "labels": {"app": "web"}},
+        "spec": {"containers": [{"name": "c", "image": "i:1"}]}});
+    node.manifest("web.yaml", &manifest);
+    node.restart(&api).await;
+    let mirror = api.until("pods", "default", "web-n1", ready).await;
+    assert_eq!(mirror["metadata"]["labels"]["app"], "web");
+    assert_eq!(mirror["metadata"]["ownerReferences"][0]["kind"], "Node");
+    let uid = mirror["metadata"]["uid"].clone();
+    // Whoever deletes the mirror ends nothing.
+    api.delete("pods", "default", "web-n1").await;
+    let again = api.until("pods", "default", "web-n1", |p| ready(p) && p["metadata"]["uid"] != uid).await;
+    assert_eq!(again["status"]["containerStatuses"], mirror["status"]["containerStatuses"]);
+    assert_eq!(node.fake.inside().sandboxes.len(), 1);
+    std::fs::remove_file(node.manifests().join("web.yaml")).unwrap();
+    api.gone("pods", "default", "web-n1").await;
+    assert!(node.fake.inside().sandboxes.is_empty());
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_refused() {
+    let api = Api::start().await;
+    let node = Node::start(&api, "n1").await;
+    api.until("nodes", "", "n1", |n| condition(n, "Ready") == "True").await;
+    let mut large = pod("large", "n1");
+    large["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "10k"}});
+    let mut elsewhere = pod("elsewhere", "n1");
+    elsewhere["spec"]["nodeSelector"] = json!({"disk": "ssd"});
+    for (pod, reason, message) in [
+        (
+            large,
+            "OutOfcpu",
+            "Pod was rejected: Node didn't have enough resource: cpu, requested: 10000000, used: 0, ",
+        ),
+        (elsewhere, "NodeAffinity", "Pod was rejected: Predicate NodeAffinity failed: "),
+    ] {
+        let name = pod["metadata"]["name"].as_str().unwrap().to_owned();
+        api.create("pods", "default", pod).await;
+        let refused = api.until("pods", "default", &name, |p| p["status"]["phase"] == "Failed").await;
+        assert_eq!(refused["status"]["reason"], reason);
+        assert!(refused["status"]["message"].as_str().unwrap().starts_with(message), "{refused:#}");
+        api.event(&name, reason).await;
+    }
+    node.clear(&api).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn events_are_told_and_counted() {
+    let api = Api::start().await;
+    let node = Node::start(&api, "n1").await;
+    api.create("pods", "default", pod("web", "n1")).await;
+    api.until("pods", "default", "web", ready).await;
+    for reason in ["Pulling", "Pulled", "Created", "Started"] {
+        let event = api.event("web", reason).await;
+        assert_eq!(event["source"], json!({"component": "kubelet", "host": "n1"}));
+        assert_eq!(event["involvedObject"]["fieldPath"], "spec.containers{c}");
+    }
+    api.event("n1", "Starting").await;
+    node.clear(&api).await;
+    node.stop().await;
+}

@@ -25,8 +25,8 @@ pub(crate) struct Api {
 }
 
 pub(crate) fn of(plural: &str) -> &'static Resource {
-    let found =
-        resource::all().iter().find(|r| r.plural == plural && (r.group.is_empty() || r.version == "v1"));
+    let of = |group: &str| resource::all().iter().find(|r| r.plural == plural && r.group == group);
+    let found = of("").or_else(|| resource::all().iter().find(|r| r.plural == plural && r.version == "v1"));
     found.unwrap()
 }
 
@@ -92,6 +92,20 @@ impl Api {
         }
     }
 
+    /// Waits for an event about an object.
+    pub(crate) async fn event(&self, about: &str, reason: &str) -> Value {
+        let began = tokio::time::Instant::now();
+        loop {
+            let all = self.list("events").await;
+            let found = all.iter().find(|e| e["involvedObject"]["name"] == about && e["reason"] == reason);
+            if let Some(event) = found {
+                return event.clone();
+            }
+            assert!(began.elapsed() < PATIENCE, "no event {reason} about {about}: {all:#?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     pub(crate) async fn list(&self, plural: &str) -> Vec<Value> {
         let list = self.admin.list(of(plural), "", Query::default()).await.unwrap();
         list["items"].as_array().cloned().unwrap_or_default()
@@ -140,6 +154,15 @@ impl Node {
 
     pub(crate) fn manifests(&self) -> PathBuf {
         self.dir.path().join("manifests")
+    }
+
+    /// Moves a manifest of a static pod into its directory.
+    pub(crate) fn manifest(&self, file: &str, pod: &Value) {
+        let whole = self.dir.path().join(file);
+        std::fs::write(&whole, pod.to_string()).unwrap();
+        let old = std::time::SystemTime::now() - Duration::from_secs(60);
+        std::fs::File::options().write(true).open(&whole).unwrap().set_modified(old).unwrap();
+        std::fs::rename(whole, self.manifests().join(file)).unwrap();
     }
 
     /// Runs it to its end.
