@@ -10,10 +10,14 @@ use crate::encode::{TABLE, family, transaction, with_set};
 
 /// Tries of a transaction that others' transactions get between.
 const TRIES: usize = 100;
-/// `ERESTART`, `EBUSY`, `EMSGSIZE`, `ENOBUFS`.
+/// What a socket takes of anybody: a process without `CAP_NET_ADMIN` over the machine cannot make its buffer larger.
+const PART_BYTES: usize = 64 * 1024;
+/// `E…`, as the kernel numbers them.
 mod errno {
-    pub(super) const RESTART: i32 = 85;
     pub(super) const BUSY: i32 = 16;
+    pub(super) const RESTART: i32 = 85;
+    pub(super) const MSGSIZE: i32 = 90;
+    pub(super) const NOBUFS: i32 = 105;
 }
 /// Flags of sets that are of interest: interval, map, timeout.
 const KIND_FLAGS: u32 = 0x4 | 0x8 | 0x10;
@@ -74,12 +78,12 @@ impl Kernel {
             if there && !fits {
                 to.delete_table();
             }
-            to.append(transaction(&batch, true));
+            to.append(&transaction(&batch, true));
             to.if_generation(generation);
-            match self.nft.commit(&to) {
+            match self.commit(&to) {
                 Err(e) if is(&e, errno::RESTART) && tries < TRIES => tries += 1,
                 Err(e) => return Err(e),
-                Ok(()) => {
+                Ok(_) => {
                     self.retire(&batch);
                     self.remember()?;
                     return Ok(batch.elements());
@@ -97,10 +101,10 @@ impl Kernel {
         for _ in 0..TRIES {
             let Some((_, generation)) = self.known else { return Ok(Applied::Lost) };
             to.if_generation(generation);
-            match self.nft.commit(&to) {
-                Ok(()) => {
+            match self.commit(&to) {
+                Ok(transactions) => {
                     // one transaction is one generation
-                    self.known = self.known.map(|(table, generation)| (table, generation.wrapping_add(1)));
+                    self.known = self.known.map(|(table, known)| (table, known.wrapping_add(transactions)));
                     self.retire(batch);
                     return Ok(Applied::Done);
                 }
@@ -116,6 +120,20 @@ impl Kernel {
             }
         }
         Ok(Applied::Lost)
+    }
+
+    /// Commits a transaction; where it may not be as large, in order and in parts. Gives how many there were.
+    fn commit(&mut self, batch: &nft::Batch) -> Result<u32, NetlinkError> {
+        match self.nft.commit(batch) {
+            Err(NetlinkError::Io { source, .. })
+                if matches!(source.raw_os_error(), Some(errno::MSGSIZE | errno::NOBUFS)) =>
+            {
+                let parts = batch.parts(PART_BYTES);
+                parts.iter().try_for_each(|part| self.nft.commit(part))?;
+                Ok(u32::try_from(parts.len()).unwrap_or(u32::MAX))
+            }
+            done => done.map(|()| 1),
+        }
     }
 
     /// Whether the table is still the one we know. Cheap.

@@ -15,7 +15,9 @@ use proxy_rules::{
     Family, Flow, LocalTraffic, Node, Ruleset, ServiceMap, ServiceName, Stays, Tables, UdpServices,
 };
 use serde_json::Value;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::health::{Eligible, Health};
@@ -73,20 +75,16 @@ impl Changes {
     }
 }
 
-/// Watches and applies until `shutdown`.
-pub(crate) async fn run(
-    config: Arc<Config>,
-    health: Arc<Health>,
-    shutdown: CancellationToken,
-) -> Result<(), NetlinkError> {
+/// All changes of what a proxy needs, in one row, for as long as the tasks live.
+fn watch(config: &Config) -> (JoinSet<()>, UnboundedReceiver<Event>) {
     let sources = [
         known("", "services"),
         known("discovery.k8s.io", "endpointslices"),
         known("", "nodes"),
         known("networking.k8s.io", "servicecidrs"),
     ];
-    let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
-    let mut feeds = tokio::task::JoinSet::new();
+    let (sender, events) = unbounded_channel();
+    let mut feeds = JoinSet::new();
     for source in sources {
         let (mut feed, sender) = (config.cache.subscribe(source), sender.clone());
         feeds.spawn(async move {
@@ -97,63 +95,74 @@ pub(crate) async fn run(
             }
         });
     }
-    drop(sender);
+    (feeds, events)
+}
+
+/// Watches and applies until `shutdown`.
+pub(crate) async fn run(
+    config: Arc<Config>,
+    health: Arc<Health>,
+    shutdown: CancellationToken,
+) -> Result<(), NetlinkError> {
+    let (_feeds, mut events) = watch(&config);
     let mut sync = Sync {
         map: ServiceMap::default(),
         node: None,
         cidrs: BTreeMap::new(),
         halves: Vec::new(),
         compared: Instant::now(),
-        health: health.clone(),
+        health,
         config,
     };
-    let stopped = shutdown.cancelled();
-    tokio::pin!(stopped);
-    tokio::select! {
-        () = &mut stopped => return Ok(()),
-        () = sync.gather_all(&mut events) => {}
+    let all = shutdown.run_until_cancelled(sync.gather_all(&mut events)).await;
+    if all.is_none() {
+        return Ok(());
     }
-    let mut sync =
-        tokio::task::spawn_blocking(move || sync.start().map(|()| sync)).await.expect("it does not panic")?;
-    let mut look = tokio::time::interval(LOOK);
-    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        let mut changes = Changes::default();
-        tokio::select! {
-            () = &mut stopped => return Ok(()),
-            _ = look.tick() => {}
-            event = events.recv() => match event {
-                Some(event) => sync.take(&event, &mut changes),
-                None => return Ok(()),
-            },
-        }
-        while let Ok(event) = events.try_recv() {
-            sync.take(&event, &mut changes);
-        }
-        let idle = changes.is_empty();
-        health.queued(!idle);
-        let (back, failed) = tokio::task::spawn_blocking(move || {
-            let done = if idle { sync.look() } else { sync.apply(&changes) };
-            (sync, done.err())
-        })
-        .await
-        .expect("it does not panic");
-        sync = back;
-        match failed {
-            None => health.synced(),
-            Some(error) => {
+    let started = spawn_blocking(move || sync.start().map(|()| sync)).await;
+    let sync = started.expect("it does not panic")?;
+    shutdown.run_until_cancelled(sync.follow(&mut events)).await;
+    Ok(())
+}
+
+impl Sync {
+    /// Applies what comes, for ever.
+    async fn follow(mut self, events: &mut UnboundedReceiver<Event>) {
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let health = self.health.clone();
+        loop {
+            let mut changes = Changes::default();
+            tokio::select! {
+                _ = look.tick() => {}
+                event = events.recv() => match event {
+                    Some(event) => self.take(&event, &mut changes),
+                    None => return,
+                },
+            }
+            while let Ok(event) = events.try_recv() {
+                self.take(&event, &mut changes);
+            }
+            let idle = changes.is_empty();
+            health.queued(!idle);
+            let work = spawn_blocking(move || {
+                let done = if idle { self.look() } else { self.apply(&changes) };
+                (self, done)
+            });
+            let (back, done) = work.await.expect("it does not panic");
+            self = back;
+            if let Err(error) = done {
                 health.failed();
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "cannot bring the service rules up to date; will try again"
                 );
+                drop(error);
                 tokio::time::sleep(RETRY).await;
                 look.reset_immediately();
+            } else {
+                health.synced();
+                tokio::time::sleep(if idle { Duration::ZERO } else { GATHER }).await;
             }
-        }
-        tokio::select! {
-            () = &mut stopped => return Ok(()),
-            () = tokio::time::sleep(if idle { Duration::ZERO } else { GATHER }) => {}
         }
     }
 }

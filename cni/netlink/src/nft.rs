@@ -6,6 +6,7 @@
 //! The message layout is that of `linux/netfilter/nf_tables.h`. What is written here, `nft list ruleset` can read.
 
 mod batch;
+mod element;
 mod expr;
 mod read;
 
@@ -16,7 +17,8 @@ use rustix::io::Errno;
 use crate::netns;
 use crate::socket::{NetlinkError, Refusal, Socket, messages, refusal};
 
-pub use batch::{Base, Batch, Data, Element, Hook, Set, Verdict, key};
+pub use batch::{Base, Batch, Hook, Set, Verdict};
+pub use element::{Data, Element, key};
 pub use expr::{Cmp, Ct, Header, Meta, Rule, TypeId};
 pub use read::{FoundElement, FoundRule, FoundSet};
 

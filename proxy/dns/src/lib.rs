@@ -12,6 +12,8 @@ mod address;
 pub mod answer;
 pub mod cache;
 mod forward;
+#[doc(hidden)]
+pub mod fuzz;
 mod http;
 pub mod message;
 mod metrics;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::ruleset::{Base, Chain, Data, Family, Key, Rule, Ruleset, SetName};
+use crate::ruleset::{Base, Chain, Data, Family, Key, Kind, Rule, Ruleset, SetName};
 
 /// One change. They are in an order that the kernel takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,8 +74,14 @@ pub fn diff(old: &Ruleset, new: &Ruleset) -> Batch {
         let come = elements.iter().filter(|(key, data)| known.and_then(|k| k.get(key)) != Some(data));
         add.insert(*set, come.map(|(key, data)| (*key, data.clone())).collect());
     }
-    changes.extend(remove.into_iter().filter(|(_, e)| !e.is_empty()).map(|(set, e)| Change::Remove(set, e)));
-    changes.extend(add.into_iter().filter(|(_, e)| !e.is_empty()).map(|(set, e)| Change::Add(set, e)));
+    let elements = |of: BTreeMap<SetName, Vec<_>>, leading_first: bool| {
+        let mut sets: Vec<_> = of.into_iter().filter(|(_, e)| !e.is_empty()).collect();
+        // what leads somewhere comes after that, and goes before: for kernels that take no large transaction
+        sets.sort_by_key(|(set, _)| (set.kind() == Kind::Verdicts) != leading_first);
+        sets
+    };
+    changes.extend(elements(remove, true).into_iter().map(|(set, e)| Change::Remove(set, e)));
+    changes.extend(elements(add, false).into_iter().map(|(set, e)| Change::Add(set, e)));
     let idle = old.chains.keys().filter(|name| !new.chains.contains_key(*name));
     changes.extend(idle.map(|name| Change::RetireChain(name.clone())));
     let idle = old.sets.keys().filter(|set| !new.sets.contains_key(set));

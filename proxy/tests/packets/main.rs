@@ -4,6 +4,7 @@
 
 mod lab;
 mod laws;
+mod objects;
 mod running;
 mod table;
 

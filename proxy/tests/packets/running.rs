@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::lab::{Lab, Seen};
-use crate::table::{NODE, service, slice};
+use crate::objects::{service, slice};
+use crate::table::NODE;
 
 const PATIENCE: Duration = Duration::from_secs(3);
 

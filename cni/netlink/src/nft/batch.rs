@@ -1,5 +1,6 @@
 //! Changes to one table, as the messages of one transaction.
 
+use super::element::{Element, comment, range};
 use super::expr::{Rule, TypeId};
 use super::{Family, SUBSYSTEM};
 use crate::attr::{nest, put, put_str, put_u32};
@@ -26,7 +27,6 @@ pub(super) const GETSETELEM: u16 = 13;
 const DELSETELEM: u16 = 14;
 pub(super) const GETGEN: u16 = 16;
 
-const SET_CONSTANT_BYTES: usize = 64;
 const SET_F_INTERVAL: u32 = 0x4;
 const SET_F_MAP: u32 = 0x8;
 const SET_F_TIMEOUT: u32 = 0x10;
@@ -37,7 +37,6 @@ const SET_F_CONCAT: u32 = 0x80;
 const PACK_BYTES: usize = 48 * 1024;
 /// The type of a map's data that are verdicts.
 const DATA_VERDICT: u32 = 0xffff_ff00;
-const ELEM_INTERVAL_END: u32 = 1;
 
 /// Where a base chain sits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,38 +141,6 @@ impl Set<'_> {
     }
 }
 
-/// What a map has for a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Data {
-    /// A value as in a key.
-    Value(Vec<u8>),
-    /// A verdict.
-    Verdict(Verdict),
-}
-
-/// An element of a set or map.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Element {
-    /// Made by [`key`].
-    pub key: Vec<u8>,
-    /// For an interval: the last value that belongs to it. Only for sets with concatenated keys.
-    pub last: Option<Vec<u8>>,
-    /// For a map.
-    pub data: Option<Data>,
-    /// For people and for finding it again; at most 120 bytes.
-    pub comment: String,
-}
-
-/// A key or a value of several parts: each padded to a multiple of four bytes.
-pub fn key(parts: &[&[u8]]) -> Vec<u8> {
-    let mut key = Vec::with_capacity(SET_CONSTANT_BYTES);
-    for part in parts {
-        key.extend_from_slice(part);
-        key.resize(key.len().next_multiple_of(4), 0);
-    }
-    key
-}
-
 /// Changes to one table. Each adds or removes one object; the order counts, as in `nft -f`.
 pub struct Batch {
     family: Family,
@@ -250,16 +217,36 @@ impl Batch {
         self.messages.push((at, what));
     }
 
+    /// The same changes in order, in transactions of about so many bytes; no change is cut.
+    pub fn parts(&self, bytes: usize) -> Vec<Batch> {
+        let mut parts: Vec<Batch> = Vec::new();
+        let ends = self.messages.iter().skip(1).map(|(at, _)| *at).chain([self.body.len()]);
+        for ((at, what), end) in self.messages.iter().zip(ends) {
+            if parts.last().is_none_or(|part| !part.is_empty() && part.body.len() + end - at > bytes) {
+                parts.push(Batch::new(self.family, &self.table));
+            }
+            let part = parts.last_mut().expect("one was made");
+            part.take(&self.body[*at..end], what.clone());
+        }
+        if let Some(first) = parts.first_mut() {
+            first.generation = self.generation;
+        }
+        parts
+    }
+
+    /// One change more, as it is, but for its number.
+    fn take(&mut self, message: &[u8], what: String) {
+        let (at, number) = (self.body.len(), self.last() + 1);
+        self.body.extend_from_slice(message);
+        self.body[at + 8..at + 12].copy_from_slice(&number.to_ne_bytes());
+        self.messages.push((at, what));
+    }
+
     /// The changes of another batch of the same table, after these.
-    pub fn append(&mut self, other: Batch) {
-        let (start, before) = (self.body.len(), self.last());
-        self.body.extend_from_slice(&other.body);
-        for (at, what) in other.messages {
-            let sequence = start + at + 8;
-            let number = self.last() + 1;
-            debug_assert!(number > before);
-            self.body[sequence..sequence + 4].copy_from_slice(&number.to_ne_bytes());
-            self.messages.push((start + at, what));
+    pub fn append(&mut self, other: &Batch) {
+        let ends = other.messages.iter().skip(1).map(|(at, _)| *at).chain([other.body.len()]);
+        for ((at, what), end) in other.messages.iter().zip(ends) {
+            self.take(&other.body[*at..end], what.clone());
         }
     }
 
@@ -458,43 +445,6 @@ impl Batch {
             nest(b, 3, |b| nest(b, 1, |b| element.write(b, kind == NEWSETELEM)));
         });
     }
-}
-
-impl Element {
-    fn write(&self, buffer: &mut Vec<u8>, whole: bool) {
-        nest(buffer, 1, |b| put(b, 1, &self.key));
-        if let Some(last) = &self.last {
-            nest(buffer, 10, |b| put(b, 1, last));
-        }
-        match &self.data {
-            Some(Data::Value(value)) if whole => nest(buffer, 2, |b| put(b, 1, value)),
-            Some(Data::Verdict(verdict)) if whole => nest(buffer, 2, |b| verdict.write(b)),
-            _ => {}
-        }
-        if whole && !self.comment.is_empty() {
-            put(buffer, 6, &comment(&self.comment));
-        }
-    }
-}
-
-fn range(buffer: &mut Vec<u8>, table: &str, set: &str, first: &[u8], end: &[u8]) {
-    put_str(buffer, 1, table);
-    put_str(buffer, 2, set);
-    nest(buffer, 3, |b| {
-        nest(b, 1, |b| nest(b, 1, |b| put(b, 1, first)));
-        nest(b, 1, |b| {
-            nest(b, 1, |b| put(b, 1, end));
-            put_u32(b, 3, ELEM_INTERVAL_END);
-        });
-    });
-}
-
-/// A comment as libnftnl writes it into user data: type, length, text with its final zero.
-fn comment(text: &str) -> Vec<u8> {
-    let end = (0..=text.len().min(120)).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
-    let text = &text.as_bytes()[..end];
-    let length = u8::try_from(text.len() + 1).expect("120 bytes at most");
-    [&[0, length], text, &[0]].concat()
 }
 
 /// `struct nfgenmsg`.

@@ -175,3 +175,79 @@ fn a_thousand_elements_in_one_transaction() {
     nft.commit(&batch).unwrap();
     assert_eq!(nft.elements(Family::Inet, "test", "pods4").unwrap().len(), 1001);
 }
+
+#[test]
+fn in_parts_and_packed_it_is_the_same() {
+    let (whole, mut nft) = namespace();
+    let mut batch = everything();
+    let element = |n: u16| {
+        let [high, low] = n.to_be_bytes();
+        Element { key: vec![10, 1, high, low], last: None, data: None, comment: String::new() }
+    };
+    let elements: Vec<Element> = (0..5000).map(element).collect();
+    batch.add_set(&Set { name: "many", key: &[TypeId::Ipv4], data: &[], verdicts: false, interval: false });
+    let messages = batch.len();
+    batch.add_elements("many", &elements);
+    assert!((2..20).contains(&(batch.len() - messages)), "many elements a message");
+    nft.commit(&batch).unwrap();
+    let (cut, mut other) = namespace();
+    let parts = batch.parts(1024);
+    assert!(parts.len() > 3 && parts.iter().map(Batch::len).sum::<usize>() == batch.len());
+    for part in &parts {
+        other.commit(part).unwrap();
+    }
+    assert_eq!(ruleset(&cut), ruleset(&whole));
+    let mut batch = Batch::new(Family::Inet, "test");
+    batch.delete_elements("many", &elements[1..]);
+    nft.commit(&batch).unwrap();
+    assert_eq!(nft.elements(Family::Inet, "test", "many").unwrap().len(), 1);
+}
+
+#[test]
+fn what_a_proxy_says_is_read() {
+    let (netns, mut nft) = namespace();
+    let mut batch = Batch::new(Family::Ip, "proxy");
+    batch.add_table();
+    let (v4, port) = (TypeId::Ipv4, TypeId::Port);
+    let (key, data) = ([v4, TypeId::Mark], [v4, port]);
+    batch.add_set(&Set { name: "endpoints", key: &key, data: &data, verdicts: false, interval: false });
+    batch.add_learning_set(
+        &Set { name: "clients", key: &[v4], data: &data, verdicts: false, interval: false },
+        99,
+    );
+    let base = |kind, hook| Some(Base { kind, hook, priority: 0, accept: true });
+    batch.add_chain("to", base("nat", Hook::Prerouting));
+    batch.add_chain("from", base("nat", Hook::Postrouting));
+    batch.add_chain("in", base("filter", Hook::Input));
+    let to =
+        Rule::new().destination(0, Family::Ip).random(1, 3).map(0, "endpoints", 0).dnat(Family::Ip, 0, 1);
+    batch.add_rule("to", &to);
+    let learn =
+        Rule::new().source(0, Family::Ip).destination(1, Family::Ip).port(2).learn("clients", 0, 1, 60);
+    batch.add_rule("from", &learn);
+    let original = Rule::new().ct(0, Ct::OriginalDestination).cmp(0, Cmp::Eq, &[10, 0, 0, 1]);
+    batch.add_rule("from", &original.source_type(0).cmp(0, Cmp::Eq, &LOCAL).masquerade_random());
+    let link = Rule::new().meta(0, Meta::InputName).cmp(0, Cmp::Eq, b"cleat0\0\0\0\0\0\0\0\0\0\0");
+    batch.add_rule("in", &link.meta(0, Meta::L4Proto).cmp(0, Cmp::Eq, &[6]).reset());
+    batch.add_rule("in", &Rule::new().unreachable(Family::Ip));
+    nft.commit(&batch).unwrap();
+    let text = ruleset(&netns);
+    for line in [
+        "dnat ip to ip daddr . numgen random mod 3 map @endpoints",
+        "update @clients { ip saddr timeout 1m : ip daddr . th dport }",
+        "ct original ip daddr 10.0.0.1 fib saddr type local masquerade fully-random",
+        "iifname \"cleat0\" reject with tcp reset",
+        "flags dynamic,timeout",
+        "size 99",
+    ] {
+        assert!(text.contains(line), "{line}\nis not in\n{text}");
+    }
+    let sets = nft.sets(Family::Ip, "proxy").unwrap();
+    let endpoints = Set { name: "endpoints", key: &key, data: &data, verdicts: false, interval: false };
+    assert!(sets.iter().any(|s| s.name == "endpoints" && (s.key, s.data) == endpoints.form()));
+    let mut chains = nft.chains(Family::Ip, "proxy").unwrap();
+    chains.sort();
+    assert_eq!(chains, ["from", "in", "to"]);
+    assert!(nft.table_handle(Family::Ip, "proxy").unwrap().is_some());
+    assert_eq!(nft.table_handle(Family::Ip, "other").unwrap(), None);
+}
