@@ -221,7 +221,11 @@ impl Runner {
             Mutation::Delete(resource, ..) => format!("delete {}", resource.singular),
             _ => "act".to_owned(),
         };
-        tracing::warn!(controller = self.controller.name(), "may not {what}: {}", refused.status);
+        let controller = self.controller.name();
+        match refused.ends_with_namespace() {
+            true => tracing::debug!(controller, "may not {what}: {}", refused.status),
+            false => tracing::warn!(controller, "may not {what}: {}", refused.status),
+        }
     }
 
     /// Takes an event, and those that wait behind it.

@@ -102,6 +102,14 @@ pub struct Refused {
     pub status: Status,
 }
 
+impl Refused {
+    /// Whether it was refused because its namespace is being deleted: that is nobody's trouble.
+    #[must_use]
+    pub fn ends_with_namespace(&self) -> bool {
+        write::ends_with_namespace(&self.status)
+    }
+}
+
 /// A change that a controller wants. Each carries what makes it harmless when the world has moved on. One whose outcome
 /// is not known, as the connection broke, is asked for again as it is before the key is looked at anew: a new decision
 /// might choose another name for what has in fact been made.

@@ -43,6 +43,21 @@ impl Objects {
         self.objects.insert(place, Arc::new(new));
     }
 
+    /// Puts an object in place exactly as it is.
+    pub fn show(&mut self, of: GroupResource<'_>, object: Arc<Value>) {
+        self.objects.insert(place(of, object::namespace(&object), object::name(&object)), object);
+    }
+
+    /// What is different here from an earlier state: group and plural of each object, it as it was, and as it is.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Vec<(String, String, [Option<Arc<Value>>; 2])> {
+        let places: std::collections::BTreeSet<&Place> =
+            before.objects.keys().chain(self.objects.keys()).collect();
+        let both = |place: &Place| [before, self].map(|objects| objects.objects.get(place).cloned());
+        let change = |place: &Place| (place.0.clone(), place.1.clone(), both(place));
+        places.into_iter().map(change).filter(|(.., [old, new])| old != new).collect()
+    }
+
     /// Takes an object away, whatever its finalizers say.
     pub fn remove(&mut self, of: GroupResource<'_>, namespace: &str, name: &str) -> Option<Arc<Value>> {
         self.revision += 1;
@@ -86,9 +101,11 @@ impl Objects {
             }
             Mutation::Delete(resource, (namespace, name), options) => {
                 let old = self.found(resource, namespace, name)?;
-                let wanted = object::text(options, &["preconditions", "uid"]);
-                if !wanted.is_empty() && wanted != object::uid(&old) {
-                    return Err(Status::conflict(resource.group_resource(), name, "the UID differs"));
+                for member in ["uid", "resourceVersion"] {
+                    let wanted = object::text(options, &["preconditions", member]);
+                    if !wanted.is_empty() && wanted != object::text(&old, &["metadata", member]) {
+                        return Err(Status::conflict(resource.group_resource(), name, "it is another one"));
+                    }
                 }
                 self.delete(resource, &old, options, now);
                 Ok(())
@@ -202,7 +219,8 @@ impl Objects {
         if new == *old {
             return Ok(());
         }
-        let kept = object::items(&new, &["metadata", "finalizers"]).next().is_some();
+        let kept = object::items(&new, &["metadata", "finalizers"]).next().is_some()
+            || of.resource == "namespaces" && object::items(&new, &["spec", "finalizers"]).next().is_some();
         let waits = object::at(&new, &["metadata", "deletionGracePeriodSeconds"]).and_then(Value::as_i64);
         if object::is_terminating(&new) && !kept && waits.is_none_or(|seconds| seconds == 0) {
             self.remove(of, object::namespace(old), object::name(old));
@@ -221,11 +239,21 @@ impl Objects {
             "pods" => asked.unwrap_or(30),
             _ => 0,
         };
-        let kept = object::items(old, &["metadata", "finalizers"]).next().is_some();
-        if grace == 0 && !kept {
+        let policy = match object::text(options, &["propagationPolicy"]) {
+            "Foreground" => Some("foregroundDeletion"),
+            "Orphan" => Some("orphan"),
+            _ => None,
+        };
+        let mut finalizers: Vec<&str> =
+            object::items(old, &["metadata", "finalizers"]).filter_map(Value::as_str).collect();
+        finalizers.extend(policy.filter(|policy| !finalizers.contains(policy)));
+        if grace == 0 && finalizers.is_empty() {
             self.remove(of, object::namespace(old), object::name(old));
         } else if !object::is_terminating(old) || grace == 0 {
             let mut new = old.clone();
+            if !finalizers.is_empty() {
+                new["metadata"]["finalizers"] = json!(finalizers);
+            }
             let meta = object::metadata(&mut new);
             meta.entry("deletionTimestamp").or_insert_with(|| seconds(now).into());
             meta.insert("deletionGracePeriodSeconds".to_owned(), grace.into());

@@ -88,3 +88,41 @@ impl Controller for Quotas {
 fn all(view: &dyn View, object: &Value) -> Vec<Key> {
     view.list(QUOTAS, object::namespace(object)).iter().map(|quota| owner::key(quota)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::driven::Driven;
+
+    /// One of the pods that are there.
+    fn count(quota: &Value, view: &dyn View, _now: Timestamp) -> Option<Value> {
+        let mut counted = quota.clone();
+        let pods = view.list(PODS, object::namespace(quota)).len().to_string();
+        counted["status"] = json!({"hard": quota["spec"]["hard"], "used": {"pods": pods}});
+        (counted != *quota).then_some(counted)
+    }
+
+    #[test]
+    fn the_first_count_is_at_once_and_later_ones_when_they_last() {
+        let mut driven = Driven::new(vec![Box::new(Quotas::default())]);
+        driven.facts.recount = Some(count);
+        driven.objects.put(
+            QUOTAS,
+            json!({"metadata": {"name": "q", "namespace": "ns"}, "spec": {"hard": {"pods": "5"}}}),
+        );
+        let pod = |name: &str| json!({"metadata": {"name": name, "namespace": "ns"}});
+        driven.objects.put(PODS, pod("a"));
+        driven.objects.put(PODS, pod("b"));
+        driven.settle();
+        let used = |driven: &Driven| driven.get(QUOTAS, "ns", "q").unwrap()["status"]["used"]["pods"].clone();
+        assert_eq!(used(&driven), "2");
+        driven.objects.remove(PODS, "ns", "a");
+        driven.settle();
+        assert_eq!(used(&driven), "2", "the server may have counted already");
+        driven.pass(2);
+        driven.settle();
+        assert_eq!(used(&driven), "1");
+    }
+}

@@ -110,3 +110,37 @@ fn is_used(view: &dyn View, cidr: &Value) -> bool {
         .filter_map(address)
         .any(|ip| within(&own, &ip) && !within(&others, &ip))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driven::Driven;
+
+    #[test]
+    fn a_range_waits_until_nobody_has_an_address_of_it() {
+        let mut driven = Driven::new(vec![Box::new(ServiceCidrs)]);
+        for (name, cidr) in [("a", "10.1.0.0/24"), ("b", "fd00::/112")] {
+            driven.objects.put(SERVICE_CIDRS, json!({"metadata": {"name": name}, "spec": {"cidrs": [cidr]}}));
+        }
+        driven
+            .objects
+            .put(IP_ADDRESSES, json!({"metadata": {"name": "fd00-0000-0000-0000-0000-0000-0000-0001"}}));
+        driven.settle();
+        let ready = |driven: &Driven, name: &str| {
+            driven.get(SERVICE_CIDRS, "", name).map(|c| c["status"]["conditions"][0]["status"].clone())
+        };
+        assert_eq!(ready(&driven, "a"), Some("True".into()));
+        for name in ["a", "b"] {
+            let key = (String::new(), name.to_owned());
+            driven
+                .objects
+                .apply(&Mutation::Delete(served(SERVICE_CIDRS), key, json!({})), driven.now)
+                .unwrap();
+        }
+        driven.settle();
+        assert_eq!((ready(&driven, "a"), ready(&driven, "b")), (None, Some("False".into())));
+        driven.objects.remove(IP_ADDRESSES, "", "fd00-0000-0000-0000-0000-0000-0000-0001");
+        driven.settle();
+        assert_eq!(ready(&driven, "b"), None);
+    }
+}

@@ -36,12 +36,13 @@ impl Controller for Tokens {
         old: Option<&Value>,
         new: Option<&Value>,
     ) -> Vec<Key> {
-        match (of, old, new) {
-            (SECRETS, _, Some(secret)) if is_token(secret) => vec![owner::key(secret)],
+        let Some(object) = new.or(old) else { return Vec::new() };
+        match of {
+            SECRETS => new.filter(|secret| is_token(secret)).map(owner::key).into_iter().collect(),
             // An account has come or gone.
-            (SERVICE_ACCOUNTS, None, Some(account)) | (SERVICE_ACCOUNTS, Some(account), None) => {
-                let secrets = view.list(SECRETS, object::namespace(account));
-                let named = |s: &&Arc<Value>| is_token(s) && note(s, ACCOUNT) == object::name(account);
+            SERVICE_ACCOUNTS if old.map(object::uid) != new.map(object::uid) => {
+                let secrets = view.list(SECRETS, object::namespace(object));
+                let named = |s: &&Arc<Value>| is_token(s) && note(s, ACCOUNT) == object::name(object);
                 secrets.iter().filter(named).map(|secret| owner::key(secret)).collect()
             }
             _ => Vec::new(),

@@ -39,7 +39,7 @@ impl Controller for Cleaner {
         let mut out = Outcome::default();
         let Some(request) = world.view.get(SIGNING_REQUESTS, &key.0, &key.1) else { return out };
         match end(&request) {
-            Some(end) if end < world.now => out.mutations.push(owner::delete(SIGNING_REQUESTS, &request)),
+            Some(end) if end <= world.now => out.mutations.push(owner::delete(SIGNING_REQUESTS, &request)),
             Some(end) => out.wake(end),
             None => {}
         }

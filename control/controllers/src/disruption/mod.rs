@@ -158,7 +158,7 @@ fn evicted(world: &World<'_>, budget: &Value, pods: &[Arc<Value>], out: &mut Out
     for pod in pods.iter().filter(|pod| !object::is_terminating(pod)) {
         let Some(time) = told.get(object::name(pod)) else { continue };
         let end = time.parse::<Timestamp>().ok().and_then(|time| time.checked_add(DELETION).ok());
-        match end.filter(|end| *end >= world.now) {
+        match end.filter(|end| *end > world.now) {
             Some(end) => {
                 out.wake(end);
                 evicted.insert(object::name(pod).to_owned(), (*time).into());

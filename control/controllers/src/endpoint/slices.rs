@@ -224,7 +224,7 @@ impl Plan<'_> {
             let mut slice = json!({
                 "metadata": {"name": own, "generateName": format!("{name}-"), "namespace": namespace, "labels": labels,
                     "ownerReferences": [owner::reference(SERVICES, self.service)]},
-                "addressType": family, "ports": ports, "endpoints": endpoints,
+                "addressType": family, "ports": some(&ports), "endpoints": endpoints,
             });
             mark(&mut slice, trigger);
             self.mutations.push(Mutation::Create(served(ENDPOINT_SLICES), slice));
@@ -325,11 +325,16 @@ fn ports(slice: &Value) -> Vec<Value> {
     ports
 }
 
+/// The ports of a slice as the API writes them: null where there are none.
+fn some(ports: &[Value]) -> Value {
+    if ports.is_empty() { Value::Null } else { ports.into() }
+}
+
 /// A slice with other content.
 fn filled(slice: &Value, labels: &Map<String, Value>, ports: &[Value], endpoints: &[Value]) -> Value {
     let mut slice = slice.clone();
     slice["metadata"]["labels"] = labels.clone().into();
-    slice["ports"] = ports.into();
+    slice["ports"] = some(ports);
     slice["endpoints"] = endpoints.into();
     slice
 }

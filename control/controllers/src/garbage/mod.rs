@@ -66,8 +66,11 @@ impl Controller for GarbageCollector {
         }
         // Those that depend on what is gone, or is only waiting for them.
         let foreground = |object: Option<&Value>| object.and_then(collects) == Some(FOREGROUND);
-        if new.is_none() || foreground(new) && !foreground(old) {
+        if foreground(new) && !foreground(old) {
             places.extend(graph.dependents(object::uid(object)));
+        }
+        if let Some(gone) = old.filter(|old| new.map(object::uid) != Some(object::uid(old))) {
+            places.extend(graph.dependents(object::uid(gone)));
         }
         // An owner that waited for this one.
         if let Some(old) = old.filter(|_| changed || new.is_none()) {
