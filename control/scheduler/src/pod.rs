@@ -77,7 +77,6 @@ pub struct Pod {
     /// The names of its claims, and whether each is made with it.
     pub(crate) claims: Vec<(String, bool)>,
     pub(crate) is_terminating: bool,
-    pub(crate) created: Timestamp,
     pub(crate) started: Option<Timestamp>,
 }
 
@@ -91,7 +90,6 @@ impl Pod {
         let (near, near_preferred) = Term::all(at(affinity, &["podAffinity"]), &namespace);
         let (away, away_preferred) = Term::all(at(affinity, &["podAntiAffinity"]), &namespace);
         let labels = labels_of(pod);
-        let time = |path: &[&str]| text(pod, path).parse::<Timestamp>().ok();
         let run =
             || ["initContainers", "containers"].into_iter().flat_map(|list| items(pod, &["spec", list]));
         let volumes = || items(pod, &["spec", "volumes"]);
@@ -120,8 +118,7 @@ impl Pod {
             containers: i64::try_from(run().count()).unwrap_or(i64::MAX),
             claims: volumes().filter_map(claim).collect(),
             is_terminating: object::is_terminating(pod),
-            created: time(&["metadata", "creationTimestamp"]).unwrap_or_default(),
-            started: time(&["status", "startTime"]),
+            started: text(pod, &["status", "startTime"]).parse().ok(),
             labels,
             object,
         }

@@ -109,15 +109,19 @@ impl Candidate {
         let priorities = || self.victims.iter().map(|pod| pod.priority);
         let most = priorities().max().unwrap_or(i64::MIN);
         let sum = priorities().map(|p| i128::from(p) + i128::from(i32::MAX) + 1).sum();
-        let started = |pod: &&Arc<Pod>| pod.priority == most;
-        let first = self.victims.iter().filter(started).map(|pod| pod.started.unwrap_or(pod.created)).min();
+        let first = self.victims.iter().filter(|pod| pod.priority == most).map(since).min();
         (self.violations, most, sum, self.victims.len(), Reverse(first.unwrap_or_default()))
     }
 }
 
 /// The more important pods first, then those that run longer.
 fn importance(pod: &Arc<Pod>) -> (Reverse<i64>, Timestamp) {
-    (Reverse(pod.priority), pod.started.unwrap_or(pod.created))
+    (Reverse(pod.priority), since(pod))
+}
+
+/// Since when a pod runs; one that does not run yet is the youngest.
+fn since(pod: &Arc<Pod>) -> Timestamp {
+    pod.started.unwrap_or(Timestamp::MAX)
 }
 
 /// Takes all less important pods from a node, and gives back whom there is room for, the most important first.
