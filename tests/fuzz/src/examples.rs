@@ -163,3 +163,23 @@ pub(crate) fn logs() -> Vec<Vec<u8>> {
     let with_snapshot = [&length[..], &[5], frames, frames].concat();
     vec![whole, store::fuzz::example(&all[..2]), store::fuzz::example(&[]), with_snapshot]
 }
+
+/// Questions, and an answer.
+pub(crate) fn dns() -> Vec<Vec<u8>> {
+    let question = |name: &str, kind| {
+        let name = dns::name::Name::from_text(name).expect("it is a name");
+        dns::message::Query::new(7, &name, kind, false, false)
+    };
+    let questions = [
+        question("web.default.svc.cluster.local", 1),
+        question("10-244-1-5.default.pod.cluster.local", 255),
+        question("1.0.96.10.in-addr.arpa", 12),
+        question("_http._tcp.web.default.svc.cluster.local", 33),
+    ];
+    let ip = dns::message::Data::Ip([10, 0, 0, 1].into());
+    let record = dns::message::Record { name: questions[0].name.clone(), ttl: 5, data: ip };
+    let reply = dns::message::Reply { answers: vec![record; 3], ..dns::message::Reply::default() };
+    let mut answer = reply.write(&questions[0], 512);
+    answer[2] &= 0x7f;
+    questions.iter().map(dns::message::Query::write).chain([answer]).collect()
+}

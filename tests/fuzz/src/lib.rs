@@ -32,7 +32,7 @@ impl Law {
 }
 
 /// All laws.
-pub const LAWS: [Law; 14] = [
+pub const LAWS: [Law; 15] = [
     Law { name: "json", law: proto_kube::fuzz::json, examples: examples::typed_json },
     Law { name: "yaml", law: proto_kube::fuzz::yaml, examples: examples::typed_yaml },
     Law { name: "wire", law: proto_kube::fuzz::wire, examples: examples::wire },
@@ -46,6 +46,7 @@ pub const LAWS: [Law; 14] = [
     Law { name: "managed_fields", law: patch::fuzz::fields, examples: examples::managed_fields },
     Law { name: "kinds", law: laws::kinds, examples: examples::resources },
     Law { name: "update", law: laws::update, examples: examples::updates },
+    Law { name: "dns", law: dns::fuzz::message, examples: examples::dns },
     Law { name: "recovery", law: store::fuzz::recovery, examples: examples::logs },
 ];
 
