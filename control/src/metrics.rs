@@ -23,9 +23,12 @@ pub(crate) const PENDING: Family = ("scheduler_pending_pods", "Pods without a no
 pub(crate) const LEADING: Family =
     ("leader_election_master_status", "1 while this process holds the lease.", "gauge");
 
+/// Values by a label and its text.
+type Values = BTreeMap<(&'static str, String), u64>;
+
 /// Figures of a process. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Metrics(Arc<Mutex<BTreeMap<Family, BTreeMap<(&'static str, String), u64>>>>);
+pub struct Metrics(Arc<Mutex<BTreeMap<Family, Values>>>);
 
 impl Metrics {
     /// All figures as Prometheus reads them.

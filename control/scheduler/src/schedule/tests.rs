@@ -96,131 +96,100 @@ const HELPLESS: &str = " preemption: 0/1 nodes are available: 1 Preemption is no
 const NO_VICTIMS: &str =
     " preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.";
 
+/// A node as merged, a pod, what is said of the node (`a` where it is chosen), and of preemption.
+type Case = (Value, Value, &'static str, &'static str);
+
+fn hold(cases: impl IntoIterator<Item = Case>) {
+    for (node, pod, words, helpless) in cases {
+        let message = format!("0/1 nodes are available: {words}{helpless}");
+        let expected = if words == "a" { "a" } else { &message };
+        assert_eq!(one_node(node.clone()).node_of(&pod), expected, "{node} {}", pod["spec"]);
+    }
+}
+
+const TAINTED: &str = "1 node(s) had untolerated taint(s).";
+const OTHER_LABELS: &str = "1 node(s) didn't match Pod's node affinity/selector.";
+
 #[test]
-fn the_words_of_one_node() {
-    let taint = json!({"spec": {"taints": [{"key": "k", "value": "v", "effect": "NoSchedule"}]}});
+fn the_words_of_taints() {
+    let taint = || json!({"spec": {"taints": [{"key": "k", "value": "v", "effect": "NoSchedule"}]}});
+    let closed = || json!({"spec": {"unschedulable": true}});
     let bears = |toleration: Value| pod("p", json!({"spec": {"tolerations": [toleration]}}));
-    let near = |kind: &str, app: &str| {
-        let term =
-            json!({"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": app}}});
-        pod(
-            "p",
-            json!({"spec": {"affinity": {kind: {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}}}),
-        )
-    };
+    let unschedulable = json!({"key": "node.kubernetes.io/unschedulable", "operator": "Exists"});
+    hold([
+        (json!({}), pod("p", json!({})), "a", ""),
+        (closed(), pod("p", json!({})), "1 node(s) were unschedulable.", HELPLESS),
+        (closed(), bears(unschedulable), "a", ""),
+        (taint(), pod("p", json!({})), TAINTED, HELPLESS),
+        (taint(), bears(json!({"key": "k", "value": "v"})), "a", ""),
+        (taint(), bears(json!({"key": "k", "value": "w"})), TAINTED, HELPLESS),
+        (taint(), bears(json!({"key": "k", "operator": "Exists", "effect": "NoExecute"})), TAINTED, HELPLESS),
+        (taint(), bears(json!({"operator": "Exists"})), "a", ""),
+    ]);
+}
+
+#[test]
+fn the_words_of_labels() {
+    let node = || json!({"metadata": {"labels": {"zone": "1", "n": "5"}}});
+    let selects = |zone: &str| pod("p", json!({"spec": {"nodeSelector": {"zone": zone}}}));
     let required = |terms: Value| {
         let required =
             json!({"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}});
         pod("p", json!({"spec": {"affinity": {"nodeAffinity": required}}}))
+    };
+    let label = |key: &str, operator: &str, value: &str| json!({"matchExpressions": [{"key": key, "operator": operator, "values": [value]}]});
+    let name =
+        |name: &str| json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": [name]}]});
+    hold([
+        (node(), selects("1"), "a", ""),
+        (node(), selects("2"), OTHER_LABELS, HELPLESS),
+        (node(), required(json!([label("n", "Gt", "4")])), "a", ""),
+        (node(), required(json!([label("n", "Lt", "5")])), OTHER_LABELS, HELPLESS),
+        (node(), required(json!([{}, label("zone", "NotIn", "2")])), "a", ""),
+        (node(), required(json!([{}])), OTHER_LABELS, HELPLESS),
+        (node(), required(json!([name("a")])), "a", ""),
+        (
+            node(),
+            required(json!([name("b")])),
+            "1 node(s) didn't satisfy plugin(s) [NodeAffinity].",
+            HELPLESS,
+        ),
+    ]);
+}
+
+#[test]
+fn the_words_of_room_and_company() {
+    let near = |kind: &str, app: &str| {
+        let selector = json!({"matchLabels": {"app": app}});
+        let term = json!({"topologyKey": "kubernetes.io/hostname", "labelSelector": selector});
+        let required = json!({"requiredDuringSchedulingIgnoredDuringExecution": [term]});
+        pod("p", json!({"spec": {"affinity": {kind: required}}}))
     };
     let spread = |key: &str| {
         let constraint = json!({"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "DoNotSchedule",
             "labelSelector": {"matchLabels": {"app": "web"}}});
         pod("p", json!({"spec": {"topologySpreadConstraints": [constraint]}}))
     };
-    let port = |number: u16| {
-        let container =
-            json!({"name": "c", "image": "i", "ports": [{"containerPort": 80, "hostPort": number}]});
-        pod("p", json!({"spec": {"containers": [container]}}))
-    };
-    let plain = || json!({});
-    let zone = || json!({"metadata": {"labels": {"zone": "1", "n": "5"}}});
-    for (node, pod, words, helpless) in [
-        (plain(), pod("p", plain()), "a", ""),
+    let volume = json!({"name": "v", "persistentVolumeClaim": {"claimName": "c"}});
+    let none = || json!({});
+    let full = json!({"status": {"allocatable": {"pods": "0"}}});
+    let unlabelled = "1 node(s) didn't match pod topology spread constraints (missing required label).";
+    hold([
+        (none(), asking("p", "4"), "a", ""),
+        (none(), asking("p", "4001m"), "1 Insufficient cpu.", HELPLESS),
+        (full, asking("p", "1"), "1 Too many pods.", NO_VICTIMS),
+        (none(), near("podAffinity", "db"), "1 node(s) didn't match pod affinity rules.", HELPLESS),
+        (none(), near("podAffinity", "web"), "a", ""),
+        (none(), near("podAntiAffinity", "web"), "a", ""),
+        (none(), spread("kubernetes.io/hostname"), "a", ""),
+        (none(), spread("zone"), unlabelled, HELPLESS),
         (
-            json!({"spec": {"unschedulable": true}}),
-            pod("p", plain()),
-            "1 node(s) were unschedulable.",
-            HELPLESS,
-        ),
-        (
-            json!({"spec": {"unschedulable": true}}),
-            bears(json!({"key": "node.kubernetes.io/unschedulable", "operator": "Exists"})),
-            "a",
-            "",
-        ),
-        (taint.clone(), pod("p", plain()), "1 node(s) had untolerated taint(s).", HELPLESS),
-        (taint.clone(), bears(json!({"key": "k", "value": "v"})), "a", ""),
-        (
-            taint.clone(),
-            bears(json!({"key": "k", "value": "w"})),
-            "1 node(s) had untolerated taint(s).",
-            HELPLESS,
-        ),
-        (
-            taint.clone(),
-            bears(json!({"key": "k", "operator": "Exists", "effect": "NoExecute"})),
-            "1 node(s) had untolerated taint(s).",
-            HELPLESS,
-        ),
-        (taint, bears(json!({"operator": "Exists"})), "a", ""),
-        (zone(), pod("p", json!({"spec": {"nodeSelector": {"zone": "1"}}})), "a", ""),
-        (
-            zone(),
-            pod("p", json!({"spec": {"nodeSelector": {"zone": "2"}}})),
-            "1 node(s) didn't match Pod's node affinity/selector.",
-            HELPLESS,
-        ),
-        (
-            zone(),
-            required(json!([{"matchExpressions": [{"key": "n", "operator": "Gt", "values": ["4"]}]}])),
-            "a",
-            "",
-        ),
-        (
-            zone(),
-            required(json!([{"matchExpressions": [{"key": "n", "operator": "Lt", "values": ["5"]}]}])),
-            "1 node(s) didn't match Pod's node affinity/selector.",
-            HELPLESS,
-        ),
-        (
-            zone(),
-            required(
-                json!([{}, {"matchExpressions": [{"key": "zone", "operator": "NotIn", "values": ["2"]}]}]),
-            ),
-            "a",
-            "",
-        ),
-        (
-            zone(),
-            required(json!([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["a"]}]}])),
-            "a",
-            "",
-        ),
-        (
-            zone(),
-            required(json!([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["b"]}]}])),
-            "1 node(s) didn't satisfy plugin(s) [NodeAffinity].",
-            HELPLESS,
-        ),
-        (plain(), asking("p", "4"), "a", ""),
-        (plain(), asking("p", "4001m"), "1 Insufficient cpu.", HELPLESS),
-        (json!({"status": {"allocatable": {"pods": "0"}}}), asking("p", "1"), "1 Too many pods.", NO_VICTIMS),
-        (plain(), port(80), "a", ""),
-        (plain(), near("podAffinity", "db"), "1 node(s) didn't match pod affinity rules.", HELPLESS),
-        (plain(), near("podAffinity", "web"), "a", ""),
-        (plain(), near("podAntiAffinity", "web"), "a", ""),
-        (plain(), spread("kubernetes.io/hostname"), "a", ""),
-        (
-            plain(),
-            spread("zone"),
-            "1 node(s) didn't match pod topology spread constraints (missing required label).",
-            HELPLESS,
-        ),
-        (
-            plain(),
-            pod(
-                "p",
-                json!({"spec": {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}}),
-            ),
+            none(),
+            pod("p", json!({"spec": {"volumes": [volume]}})),
             "persistentvolumeclaim \"c\" not found.",
             HELPLESS,
         ),
-    ] {
-        let expected =
-            if words == "a" { "a".to_owned() } else { format!("0/1 nodes are available: {words}{helpless}") };
-        assert_eq!(one_node(node.clone()).node_of(&pod), expected, "{node} {}", pod["spec"]);
-    }
+    ]);
 }
 
 #[test]
