@@ -10,7 +10,10 @@ fn idle(name: &str, spec: Value, container: Value) -> Value {
     let script = "trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done";
     let mut main = json!({"name": "main", "image": "busybox:1.35", "command": ["sh", "-c", script]});
     merge(&mut main, container);
-    let mut whole = json!({"terminationGracePeriodSeconds": 1, "containers": [main]});
+    // The machine of the tests may be short of disk.
+    let tolerations = json!([{"operator": "Exists"}]);
+    let mut whole =
+        json!({"terminationGracePeriodSeconds": 1, "containers": [main], "tolerations": tolerations});
     merge(&mut whole, spec);
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}}, "spec": whole})
 }
@@ -298,8 +301,9 @@ fn resources_change_and_debuggers_come() -> Result<()> {
         "ps; sleep 1000",
     ])?;
     wait::until("the debugger to see the other's processes", 30, || {
-        let log = cluster.kubectl(&["logs", "box", "-c", "look"]).unwrap_or_default();
-        Ok(if log.contains("while :; do sleep 1") { Ok(()) } else { Err(log) })
+        let log = cluster.kubectl(&["logs", "box", "-c", "look"]).unwrap_or_else(|error| error.to_string());
+        let told = || cluster.kubectl(&["describe", "pod", "box"]);
+        Ok(if log.contains("while :; do sleep 1") { Ok(()) } else { Err(format!("{log}\n{}", told()?)) })
     })?;
     let pod = cluster.get(&["pod", "box"])?;
     ensure!(pod["status"]["ephemeralContainerStatuses"][0]["state"]["running"].is_object(), "{pod}");
