@@ -4,10 +4,12 @@
 mod encode;
 mod health;
 mod kernel;
+mod kubeproxy;
 mod metrics;
 mod sync;
 
 pub use kernel::{Applied, Kernel};
+pub use kubeproxy::{Beside, ConfigurationError};
 pub use proxy_rules::NodePorts;
 
 use std::net::{IpAddr, SocketAddr};

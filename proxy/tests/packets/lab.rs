@@ -58,8 +58,11 @@ impl Lab {
         let host = netns::create().unwrap();
         let mut lab = Lab { host, places: BTreeMap::new(), stop: Arc::default(), servers: Vec::new() };
         netns::enter(&lab.host, || {
-            for family in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
-                std::fs::write(format!("/proc/sys/net/{family}"), "1").unwrap();
+            let forward = [("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")];
+            // a refusal by ICMP is rare to a kernel, and frequent to a test
+            let refuse = [("ipv4/icmp_ratelimit", "0"), ("ipv6/icmp/ratelimit", "0")];
+            for (name, value) in forward.into_iter().chain(refuse) {
+                std::fs::write(format!("/proc/sys/net/{name}"), value).unwrap();
             }
         })
         .unwrap();
