@@ -1,5 +1,6 @@
 //! A cluster for the tests of controllers: they are asked in turn until none wants a change, on a clock that stands.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -18,12 +19,16 @@ pub(crate) struct Cluster {
     /// Each with the resource that its keys name.
     pub(crate) controllers: Vec<(Box<dyn Controller>, GroupResource<'static>)>,
     pub(crate) veto: Veto,
+    /// As the controllers were last told of it, and whom they want to look at again when.
+    told: Objects,
+    wakes: BTreeMap<(usize, Key), Timestamp>,
 }
 
 impl Cluster {
     pub(crate) fn new(controllers: Vec<(Box<dyn Controller>, GroupResource<'static>)>) -> Self {
         let now = "2026-01-01T12:00:00Z".parse().unwrap();
-        Self { objects: Objects::default(), now, controllers, veto: |_, _| None }
+        let (objects, told) = (Objects::default(), Objects::default());
+        Self { objects, now, controllers, veto: |_, _| None, told, wakes: BTreeMap::new() }
     }
 
     pub(crate) fn pass(&mut self, seconds: i64) {
@@ -53,6 +58,37 @@ impl Cluster {
             }
         }
         None
+    }
+
+    /// Tells the controllers of each change, and asks them for what they say it concerns, until nothing changes any more.
+    /// A change that a controller does not see the meaning of leaves it behind: then [`Self::round`] finds something to do.
+    pub(crate) fn react(&mut self) {
+        for _ in 0..500 {
+            let changes = self.objects.since(&self.told);
+            self.told = self.objects.clone();
+            let now = self.now;
+            let mut keys: BTreeSet<(usize, Key)> =
+                self.wakes.extract_if(.., |_, at| *at <= now).map(|(key, _)| key).collect();
+            for (group, resource, [old, new]) in &changes {
+                let of = GroupResource { group, resource };
+                for (which, (controller, _)) in self.controllers.iter().enumerate() {
+                    if controller.watches().contains(&(group.as_str(), resource.as_str())) {
+                        let concerned = controller.keys(&self.objects, of, old.as_deref(), new.as_deref());
+                        keys.extend(concerned.into_iter().map(|key| (which, key)));
+                    }
+                }
+            }
+            if keys.is_empty() {
+                return;
+            }
+            for (which, key) in keys {
+                let outcome = self.ask(which, &key, None);
+                self.wakes.remove(&(which, key.clone()));
+                self.wakes.extend(outcome.again.map(|at| ((which, key), at)));
+                self.apply(&outcome.mutations, usize::MAX);
+            }
+        }
+        panic!("no end: {:#?}", self.objects.since(&self.told));
     }
 
     /// Asks all controllers for all keys once and does what they want; whether there was anything, and when to look again.

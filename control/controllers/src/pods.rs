@@ -66,7 +66,7 @@ fn prefix(owner: &str) -> String {
 }
 
 /// What the names of new pods depend on: it is the same as long as nothing has changed, and another after that, so that
-/// the name of a pod that is gone is not given again.
+/// the name of a pod that is gone is not given again while there is a trace of it.
 pub(crate) fn seed(owner: &Value, pods: &[Arc<Value>]) -> Hash {
     let mut uids: Vec<&str> = pods.iter().map(|pod| object::uid(pod)).collect();
     uids.sort_unstable();

@@ -44,19 +44,21 @@ fn image(cluster: &mut Cluster, image: &str) {
 
 /// The scheduler and the nodes do their part.
 fn schedule(cluster: &mut Cluster) {
-    for pod in cluster.pods() {
-        let node = node::target(&pod).unwrap().to_owned();
-        cluster.objects.change(PODS, "ns", object::name(&pod), |pod| pod["spec"]["nodeName"] = node.into());
+    for pod in cluster.pods().iter().filter(|pod| pod["spec"].get("nodeName").is_none()) {
+        let node = node::target(pod).unwrap().to_owned();
+        cluster.objects.change(PODS, "ns", object::name(pod), |pod| pod["spec"]["nodeName"] = node.into());
     }
 }
 
 fn roll_out(cluster: &mut Cluster) {
     for _ in 0..100 {
-        cluster.settle();
+        cluster.react();
+        let before = cluster.objects.clone();
         schedule(cluster);
         cluster.run_all();
         cluster.bury();
-        if !cluster.round().0 {
+        if cluster.objects.since(&before).is_empty() {
+            assert!(!cluster.round().0, "a change was not understood");
             return;
         }
     }

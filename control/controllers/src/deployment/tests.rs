@@ -43,11 +43,12 @@ fn image(cluster: &mut Cluster, image: &str) {
 /// Nodes run what there is to run until nothing changes any more.
 fn roll_out(cluster: &mut Cluster) {
     for _ in 0..100 {
-        cluster.settle();
+        cluster.react();
+        let before = cluster.objects.clone();
         cluster.run_all();
         cluster.bury();
-        let (busy, _) = cluster.round();
-        if !busy {
+        if cluster.objects.since(&before).is_empty() {
+            assert!(!cluster.round().0, "a change was not understood");
             return;
         }
     }

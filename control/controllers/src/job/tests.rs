@@ -423,7 +423,8 @@ proptest! {
             prop_assert_eq!(of.iter().collect::<BTreeSet<_>>().len(), of.len());
         }
         for _ in 0..100 {
-            cluster.settle();
+            cluster.react();
+            prop_assert!(!cluster.round().0, "a change was not understood");
             cluster.bury();
             for pod in active(&cluster) {
                 exit(&mut cluster, &pod, 0);

@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -217,4 +218,54 @@ fn a_replication_controller_does_the_same() {
         cluster.get(REPLICATION_CONTROLLERS, "web")["status"],
         json!({"replicas": 2, "fullyLabeledReplicas": 2, "observedGeneration": 1})
     );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(128) })]
+
+    /// Pods are killed, decisions are carried out in part and again: there are never too many, and in the end there are
+    /// as many as wanted.
+    #[test]
+    fn never_too_many(
+        replicas in 1i64..8,
+        steps in proptest::collection::vec((0usize..6, any::<prop::sample::Index>(), 0usize..9), 1..80),
+    ) {
+        let mut cluster = cluster();
+        cluster.objects.put(REPLICA_SETS, set(replicas));
+        let key = ("ns".to_owned(), "web".to_owned());
+        let mut last = None;
+        for (act, which, most) in steps {
+            let pods = cluster.pods();
+            let pod = (!pods.is_empty()).then(|| pods[which.index(pods.len())].clone());
+            match (act, pod) {
+                (0 | 1, _) => {
+                    let outcome = cluster.ask(0, &key, None);
+                    cluster.apply(&outcome.mutations, most);
+                    last = Some(outcome);
+                }
+                (2, _) => {
+                    if let Some(outcome) = last.take() {
+                        cluster.apply(&outcome.mutations, usize::MAX);
+                    }
+                }
+                (3, Some(pod)) => {
+                    cluster.objects.remove(PODS, "ns", object::name(&pod));
+                    last = None;
+                }
+                (4, Some(pod)) => cluster.run(object::name(&pod), true),
+                (5, Some(pod)) => {
+                    let delete = crate::owner::delete(PODS, &pod);
+                    let _ = cluster.objects.apply(&delete, cluster.now);
+                    last = None;
+                }
+                _ => cluster.bury(),
+            }
+            let active = cluster.pods().iter().filter(|pod| crate::pods::is_active(pod)).count();
+            prop_assert!(active <= usize::try_from(replicas).unwrap());
+        }
+        cluster.react();
+        prop_assert!(!cluster.round().0);
+        let active = cluster.pods().iter().filter(|pod| crate::pods::is_active(pod)).count();
+        prop_assert_eq!(active, usize::try_from(replicas).unwrap());
+    }
 }

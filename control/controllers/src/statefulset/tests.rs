@@ -45,11 +45,13 @@ fn pods(cluster: &Cluster) -> Vec<String> {
 }
 
 fn roll_out(cluster: &mut Cluster) {
-    for _ in 0..50 {
-        cluster.settle();
+    for _ in 0..100 {
+        cluster.react();
+        let before = cluster.objects.clone();
         cluster.run_all();
         cluster.bury();
-        if !cluster.round().0 {
+        if cluster.objects.since(&before).is_empty() {
+            assert!(!cluster.round().0, "a change was not understood");
             return;
         }
     }
