@@ -50,6 +50,7 @@ impl ControlPlane {
         let cache = Cache::new(local(bound.server(), "system:apiserver", &["system:masters"]));
         let mut controllers = controllers(bound.server(), &cache, &cluster, identity)?;
         controllers.leader_election = shared;
+        controllers.workers.clone_from(&plane.controllers);
         cluster
             .publish(cache.client())
             .await

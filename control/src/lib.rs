@@ -59,6 +59,9 @@ pub struct Config {
     pub scheduler_name: String,
     /// Counts what is done.
     pub metrics: Metrics,
+    /// Who works here: names of controllers, `kube-scheduler`, and `*` for all that are not left out as `-NAME`. Others'
+    /// work is done by somebody else, as upstream's `kube-controller-manager`.
+    pub workers: Vec<String>,
 }
 
 impl Config {
@@ -78,13 +81,25 @@ impl Config {
             signer: None,
             scheduler_name: "default-scheduler".to_owned(),
             metrics: Metrics::default(),
+            workers: vec!["*".to_owned()],
         }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        let told = |name: &str| self.workers.iter().any(|worker| worker == name);
+        told(name) || told("*") && !told(&format!("-{name}"))
     }
 }
 
 /// Why it does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Nobody has this name.
+    #[error("there is no controller {name}")]
+    Unknown {
+        /// As it was given.
+        name: String,
+    },
     /// A controller reads something that the API does not have.
     #[error("the controller {controller} reads {resource}, which does not exist")]
     Resource {
@@ -101,13 +116,29 @@ pub enum Error {
 /// # Errors
 /// When a controller is not fit to run; nothing has been started then.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
-    let controllers: Vec<Arc<dyn Controller>> = controllers::all().into_iter().map(Arc::from).collect();
+    let mut controllers: Vec<Arc<dyn Controller>> = controllers::all().into_iter().map(Arc::from).collect();
+    let known = |worker: &&String| {
+        let name = worker.strip_prefix('-').unwrap_or(worker);
+        matches!(name, "*" | SCHEDULER) || controllers.iter().any(|c| c.name() == name)
+    };
+    if let Some(unknown) = config.workers.iter().find(|worker| !known(worker)) {
+        return Err(Error::Unknown { name: unknown.clone() });
+    }
+    controllers.retain(|controller| config.has(controller.name()));
     for controller in &controllers {
         reads(controller.as_ref())?;
     }
-    let controllers = half(&config, CONTROLLERS, &shutdown, |stop| control(&config, &controllers, stop));
-    let scheduler = half(&config, SCHEDULER, &shutdown, |stop| schedule(&config, stop));
-    tokio::join!(controllers, scheduler);
+    let controlling = async {
+        if !controllers.is_empty() {
+            half(&config, CONTROLLERS, &shutdown, |stop| control(&config, &controllers, stop)).await;
+        }
+    };
+    let scheduling = async {
+        if config.has(SCHEDULER) {
+            half(&config, SCHEDULER, &shutdown, |stop| schedule(&config, stop)).await;
+        }
+    };
+    tokio::join!(controlling, scheduling, shutdown.cancelled());
     Ok(())
 }
 

@@ -69,6 +69,16 @@ pub(crate) struct Plane {
     /// 10.88.0.0/16 and fd00:88::/64); give it twice for IPv4 and IPv6
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     pub(crate) pod_cidr: Vec<ipnet::IpNet>,
+    /// Which controllers run here, and whether `kube-scheduler` does: names, `*` for all, `-NAME` for all but that one; the
+    /// others' work is upstream's, or nobody's
+    #[arg(
+        long,
+        value_name = "NAMES",
+        value_delimiter = ',',
+        allow_hyphen_values = true,
+        default_value = "*"
+    )]
+    pub(crate) controllers: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]
