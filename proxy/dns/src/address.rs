@@ -36,7 +36,7 @@ pub(crate) fn ensure(run_dir: &Path, addresses: &[IpAddr]) -> Result<(), Error> 
         route.set_up(lo.index, true)?;
     }
     for ip in missing {
-        match route.add_address(lo.index, IpNet::from(ip), false) {
+        match route.add_host_address(lo.index, IpNet::from(ip)) {
             Err(error) if error.is_present() => {}
             done => done?,
         }

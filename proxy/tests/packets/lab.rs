@@ -39,6 +39,8 @@ pub(crate) enum Seen {
     /// Who answered, and whom he saw.
     Answer(String, IpAddr),
     Refused,
+    /// Nobody has that address.
+    Nowhere,
     Silence,
 }
 
@@ -198,6 +200,7 @@ impl Lab {
                 Seen::Answer(at.to_owned(), client.parse().unwrap())
             }
             Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => Seen::Refused,
+            Err(e) if e.kind() == io::ErrorKind::HostUnreachable => Seen::Nowhere,
             Err(e) if matches!(e.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) => {
                 Seen::Silence
             }
