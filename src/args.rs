@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 pub(crate) use cluster::{Join, NodeCommand, Reset, Token, TokenVerb, Why};
-pub(crate) use streams::{Attach, Copy, Forward};
 pub(crate) use control::{Control, ControlVerb, Plane};
+pub(crate) use streams::{Attach, Copy, Forward};
 
 /// A Kubernetes node on this machine: pods, images and their network.
 #[derive(Debug, Parser)]

@@ -1,6 +1,8 @@
 //! The node's half of a cluster: CRI server, agent, service proxy, name service and the network between nodes, in one
 //! process, on one watch cache.
 
+use std::path::Path;
+
 use anyhow::{Context, bail};
 use client::Cache;
 use serde_json::{Value, json};
@@ -30,7 +32,7 @@ pub(crate) struct Orders<'a> {
     pub(crate) node: &'a args::Node,
     pub(crate) network: &'a args::Network,
     pub(crate) runtime: &'a args::Runtime,
-    pub(crate) manifests: Option<&'a std::path::Path>,
+    pub(crate) manifests: Option<&'a Path>,
 }
 
 impl Worker {
@@ -55,6 +57,11 @@ impl Worker {
         agent.cluster_dns = cluster.dns();
         agent.cluster_domain.clone_from(&cluster.domain);
         agent.serving = Some(agent::Serving::new(KUBELET_PORT, membership.serving, membership.authority));
+        if let Some(file) = &orders.node.config {
+            for unsupported in agent.read_kubelet_configuration(file)? {
+                tracing::warn!("{}: {unsupported}", file.display());
+            }
+        }
         let mut cri = daemon::cri_config(paths, orders.runtime)?;
         let mut overlay = None;
         if orders.runtime.cni_conf_dir.is_none() {
@@ -68,14 +75,19 @@ impl Worker {
                 paths.run.clone(),
             );
             config.network.clone_from(&cluster.pods);
+            config.services.clone_from(&cluster.services);
             config.bridge.clone_from(&orders.network.bridge);
             config.node_ips.extend(orders.node.node_ip);
             overlay = Some(config);
         }
         let dns_cache = membership.proxy.clone();
-        let mut proxy = proxy::Config::new(membership.proxy, &node);
-        proxy.node_ips.extend(orders.node.node_ip);
-        proxy.pod_cidrs.clone_from(&cluster.pods);
+        let mut proxy = proxy(orders.node.proxy_config.as_deref(), membership.proxy, &node)?;
+        if proxy.node_ips.is_empty() {
+            proxy.node_ips.extend(orders.node.node_ip);
+        }
+        if proxy.pod_cidrs.is_empty() {
+            proxy.pod_cidrs.clone_from(&cluster.pods);
+        }
         proxy.service_cidrs.clone_from(&cluster.services);
         proxy.exempt = cluster.dns();
         let mut dns = dns::Config::new(dns_cache, cluster.dns(), paths.run.clone());
@@ -119,6 +131,20 @@ pub(crate) struct Membership {
     pub(crate) authority: watch::Receiver<String>,
     /// What is renewed in time; none where the control plane is in this process.
     pub(crate) identity: Option<agent::NodeIdentity>,
+}
+
+/// The service proxy's configuration, from upstream's file where there is one.
+fn proxy(file: Option<&Path>, cache: Cache, node: &str) -> anyhow::Result<proxy::Config> {
+    let Some(path) = file else { return Ok(proxy::Config::new(cache, node)) };
+    let read = || path.display().to_string();
+    let text = std::fs::read_to_string(path).with_context(read)?;
+    let file: Value = serde_saphyr::from_str(&text).with_context(read)?;
+    let (config, beside) = proxy::Config::read(&file, cache, node).with_context(read)?;
+    beside.apply();
+    for note in beside.notes {
+        tracing::warn!("{}: {note}", path.display());
+    }
+    Ok(config)
 }
 
 /// Reads `KEY=VALUE:EFFECT`, `KEY:EFFECT`.

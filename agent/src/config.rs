@@ -45,6 +45,9 @@ pub struct Config {
     pub pods_max: u32,
     /// What of the node is not for pods, by resource (`cpu`, `memory`, `ephemeral-storage`, `pid`), as quantities.
     pub reserved: BTreeMap<String, String>,
+    /// Below how much of what the node counts as short of it, by signal (`memory.available`, `nodefs.available`,
+    /// `nodefs.inodesFree`, `pid.available`), as a quantity or `10%`; the kubelet's defaults for those left out.
+    pub eviction_hard: BTreeMap<String, String>,
     /// Sysctls that pods may set beside the safe ones; a `*` at the end stands for all that begin so.
     pub unsafe_sysctls: Vec<String>,
     /// How many images are pulled at a time.
@@ -75,6 +78,7 @@ impl Config {
             cluster_domain: "cluster.local".to_owned(),
             pods_max: 110,
             reserved: BTreeMap::new(),
+            eviction_hard: BTreeMap::new(),
             unsafe_sysctls: Vec::new(),
             pulls_max: 4,
             log_bytes_max: 10 * 1024 * 1024,

@@ -3,7 +3,7 @@
 pub(crate) mod lease;
 pub(crate) mod machine;
 pub(crate) mod object;
-mod pressure;
+pub(crate) mod pressure;
 pub(crate) mod register;
 mod status;
 
@@ -64,7 +64,7 @@ pub(crate) fn registration(
     port: watch::Receiver<u16>,
 ) -> Registration {
     let facts = object_facts(config, &node.ips, node.cpu_millis);
-    let thresholds = Thresholds::new(config.data_dir.clone());
+    let thresholds = Thresholds::new(config.data_dir.clone(), config.eviction_hard.clone());
     let client = api.cache.client().clone();
     Registration {
         lease: Lease { client, node: config.node_name.clone(), id, clock },

@@ -1,65 +1,107 @@
 //! What the node is short of, by the kubelet's thresholds.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
+use agent_core::quantity::Amount;
+
 use super::object::Pressure;
 
-/// Less memory than this is too little, in bytes.
-const MEMORY_BYTES_MIN: i64 = 100 << 20;
-/// Less of the disk than this is too little, in hundredths; of its inodes; of the process ids.
-const DISK_PERCENT_MIN: u64 = 10;
-const INODES_PERCENT_MIN: u64 = 5;
+/// Less of the process ids than this is too little, in hundredths, where nobody says otherwise.
 const PIDS_PERCENT_MIN: u64 = 5;
+/// The signals that an `evictionHard` may name and that are looked at here, with the kubelet's defaults.
+const SIGNALS: [(&str, Threshold); 4] = [
+    ("memory.available", Threshold::Bytes(100 << 20)),
+    ("nodefs.available", Threshold::Percent(10)),
+    ("nodefs.inodesFree", Threshold::Percent(5)),
+    ("pid.available", Threshold::Percent(PIDS_PERCENT_MIN)),
+];
+
+/// Less than this is too little.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Threshold {
+    /// An amount.
+    Bytes(u64),
+    /// Hundredths of what there is at all.
+    Percent(u64),
+}
+
+impl Threshold {
+    /// Reads `10%` or a quantity, of a signal that is looked at here; `None` where either is not known.
+    pub(crate) fn parse(signal: &str, text: &str) -> Option<Self> {
+        SIGNALS.iter().find(|(known, _)| *known == signal)?;
+        match text.strip_suffix('%') {
+            Some(percent) => percent.parse().ok().map(Self::Percent),
+            None => u64::try_from(Amount::parse(text).ok()?.units()).ok().map(Self::Bytes),
+        }
+    }
+
+    fn is_below(self, left: u64, of: u64) -> bool {
+        match self {
+            Self::Bytes(least) => left < least,
+            Self::Percent(percent) => of > 0 && left.saturating_mul(100) < of.saturating_mul(percent),
+        }
+    }
+}
 
 /// Below which the node is short of something.
 #[derive(Debug, Clone)]
 pub(crate) struct Thresholds {
     /// Where pods' data is.
     data_dir: PathBuf,
+    /// By signal.
+    hard: BTreeMap<String, String>,
 }
 
 impl Thresholds {
-    /// The kubelet's defaults.
-    pub(crate) fn new(data_dir: PathBuf) -> Self {
-        Self { data_dir }
+    /// `hard` as in `evictionHard`; a signal that it does not name has the kubelet's default.
+    pub(crate) fn new(data_dir: PathBuf, hard: BTreeMap<String, String>) -> Self {
+        Self { data_dir, hard }
     }
 
     /// What the node is short of now; what cannot be read counts as enough.
     pub(crate) fn pressure(&self) -> Pressure {
         Pressure {
-            memory: memory_available().is_some_and(|bytes| bytes < MEMORY_BYTES_MIN),
+            memory: memory().is_some_and(|(left, all)| self.is_short("memory.available", left, all)),
             disk: self.disk_is_short().unwrap_or(false),
-            pids: pids_are_short().unwrap_or(false),
+            pids: pids().is_some_and(|(left, all)| self.is_short("pid.available", left, all)),
         }
     }
 
     fn disk_is_short(&self) -> Option<bool> {
         let disk = rustix::fs::statvfs(&self.data_dir).ok()?;
+        let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
         Some(
-            below(disk.f_bavail, disk.f_blocks, DISK_PERCENT_MIN)
-                || below(disk.f_favail, disk.f_files, INODES_PERCENT_MIN),
+            self.is_short("nodefs.available", bytes(disk.f_bavail), bytes(disk.f_blocks))
+                || self.is_short("nodefs.inodesFree", disk.f_favail, disk.f_files),
         )
+    }
+
+    fn is_short(&self, signal: &str, left: u64, of: u64) -> bool {
+        let given = self.hard.get(signal).and_then(|text| Threshold::parse(signal, text));
+        let usual = SIGNALS.iter().find(|(known, _)| *known == signal).map(|(_, threshold)| *threshold);
+        given.or(usual).is_some_and(|threshold| threshold.is_below(left, of))
     }
 }
 
-/// Whether less than so many hundredths are left of something that there is at all.
-fn below(left: u64, of: u64, percent: u64) -> bool {
-    of > 0 && left.saturating_mul(100) < of.saturating_mul(percent)
-}
-
-fn memory_available() -> Option<i64> {
+/// Bytes available, and in all.
+fn memory() -> Option<(u64, u64)> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<i64>().ok()?.checked_mul(1024)
+    let of = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+    };
+    Some((of("MemAvailable:")?, of("MemTotal:")?))
 }
 
-fn pids_are_short() -> Option<bool> {
+/// Process ids available, and in all.
+fn pids() -> Option<(u64, u64)> {
     let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     let most = number("/proc/sys/kernel/pid_max")?.min(number("/proc/sys/kernel/threads-max")?);
     let load = fs::read_to_string("/proc/loadavg").ok()?;
     let used: u64 = load.split_whitespace().nth(3)?.split_once('/')?.1.parse().ok()?;
-    Some(below(most.saturating_sub(used), most, PIDS_PERCENT_MIN))
+    Some((most.saturating_sub(used), most))
 }
 
 #[cfg(test)]
@@ -68,8 +110,13 @@ mod tests {
 
     #[test]
     fn little_is_below() {
-        assert!(below(9, 100, 10) && !below(10, 100, 10) && !below(0, 0, 10));
-        assert!(memory_available().is_some_and(|bytes| bytes > 0));
-        assert!(pids_are_short().is_some());
+        let tenth = Threshold::parse("nodefs.available", "10%").unwrap();
+        assert!(tenth.is_below(9, 100) && !tenth.is_below(10, 100) && !tenth.is_below(0, 0));
+        let gib = Threshold::parse("memory.available", "1Gi").unwrap();
+        assert!(gib.is_below((1 << 30) - 1, 0) && !gib.is_below(1 << 30, 0));
+        assert_eq!(Threshold::parse("imagefs.available", "10%"), None);
+        assert_eq!(Threshold::parse("memory.available", "much"), None);
+        assert!(memory().is_some_and(|(left, all)| 0 < left && left < all));
+        assert!(pids().is_some());
     }
 }

@@ -13,6 +13,12 @@ use crate::debian::output;
 use crate::node::Node;
 use crate::{Machine, pypi, wait};
 
+/// What the nodes of tests are told: the machine that runs the tests may have a disk that is nearly full.
+const KUBELET: &str = "\
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+evictionHard: { nodefs.available: 1%, nodefs.inodesFree: 1%, memory.available: 50Mi }
+";
 /// How long nodes may take to be Ready, on a loaded machine.
 const READY_SECONDS_MAX: u64 = 60;
 
@@ -85,10 +91,12 @@ impl Cluster {
             }
         };
         let certs = self.nodes[number].machine().folder().join("certs.d");
+        let kubelet = self.nodes[number].machine().folder().join("kubelet.yaml");
+        std::fs::write(&kubelet, KUBELET)?;
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let arguments = &self.arguments;
         self.nodes[number].start_as(&words, |command| {
-            command.arg("--registry-config").arg(certs).args(arguments);
+            command.arg("--registry-config").arg(certs).arg("--config").arg(kubelet).args(arguments);
         })?;
         if number == 0 {
             self.wait_api()?;
