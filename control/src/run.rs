@@ -25,6 +25,8 @@ use crate::queue::Queue;
 const ROUNDS_MAX: usize = 16;
 /// So many events are taken before the next key.
 const EVENTS_MAX: usize = 256;
+/// A wish to be looked at again at once, or in the past, waits for so long: it might be wished again and again.
+const SLEEP_MIN: Duration = Duration::from_millis(20);
 /// A wish to be looked at again is never trusted for longer: the clock by which it was meant may jump.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
@@ -195,7 +197,7 @@ impl Runner {
                 state.queue.succeeded(&key);
                 if let Some(again) = again {
                     let wait = Duration::try_from(again.duration_since(Timestamp::now())).unwrap_or_default();
-                    state.queue.add_at(key.clone(), now.saturating_add(wait.min(SLEEP_MAX)));
+                    state.queue.add_at(key.clone(), now.saturating_add(wait.clamp(SLEEP_MIN, SLEEP_MAX)));
                 }
             }
             End::Again(least) => self.retry(state, &key, least),

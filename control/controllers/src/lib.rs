@@ -151,8 +151,8 @@ pub enum Condition {
 /// What reconciling a key came to.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Outcome {
-    /// In this order; the first that fails ends the rest, and the key is looked at again. Creations that stand together
-    /// (events between them do not part them) may be made side by side.
+    /// In this order; the first that fails ends the rest, and the key is looked at again. Creations that stand together,
+    /// or deletions, may be made side by side; events between them do not part them.
     pub mutations: Vec<Mutation>,
     /// When to look again though nothing has changed.
     pub again: Option<Timestamp>,
