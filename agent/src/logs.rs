@@ -96,7 +96,7 @@ pub(crate) async fn read(
     let options = Options::parse(query, server.effects.clock.now())?;
     let missing = |text: String| Refused::new(StatusCode::NOT_FOUND, text);
     let entry = server.pod(namespace, pod).ok_or_else(|| missing(format!("pod {pod:?} does not exist")))?;
-    if !agent_core::pod::all_containers(&entry.pod).any(|c| c.name == container) {
+    if agent_core::pod::container(&entry.pod, container).is_none() {
         return Err(missing(format!("container {container:?} not found in pod {pod:?}")));
     }
     let found = attempts(server, &entry.uid, container).await?;
@@ -123,7 +123,7 @@ pub(crate) async fn read(
 
 /// Why a container has not begun.
 fn waits(status: &PodStatus, name: &str) -> String {
-    let mut all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    let mut all = agent_core::status::containers(status);
     let state = all.find(|s| s.name == name).and_then(|s| s.state.as_ref());
     let reason = state.and_then(|s| s.waiting.as_ref()).and_then(|w| w.reason.as_deref());
     match reason {
@@ -137,7 +137,7 @@ fn waits(status: &PodStatus, name: &str) -> String {
 
 /// The id of the container that ended before the current state of this name.
 fn previous_id<'a>(status: &'a PodStatus, name: &str) -> Option<&'a str> {
-    let mut all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    let mut all = agent_core::status::containers(status);
     let status = all.find(|s| s.name == name)?;
     status.last_state.as_ref()?.terminated.as_ref()?.container_id.as_deref()
 }

@@ -5,6 +5,8 @@ use serde_json::{Map, Value, json};
 
 /// The lists of a status that several may write, each its own elements, with what tells these apart.
 const SHARED: [(&str, &str); 1] = [("conditions", "type")];
+/// The conditions that are there only while something is under way.
+const PASSING: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
 /// Since when a condition is as it is.
 const SINCE: &str = "lastTransitionTime";
 /// The lists of which the API merges elements unless told to replace them.
@@ -46,7 +48,12 @@ fn change(key: &str, old: &Value, new: &Value) -> Option<Value> {
             }
             known.is_none_or(|known| !equal(known, &element)).then_some(element)
         });
-        let changed: Vec<Value> = changed.collect();
+        let over = |e: &&Value| {
+            PASSING.iter().any(|kind| e[*name] == *kind)
+                && all(new).iter().all(|other| other[*name] != e[*name])
+        };
+        let gone = before.iter().filter(over).map(|e| json!({"$patch": "delete", *name: e[*name]}));
+        let changed: Vec<Value> = changed.chain(gone).collect();
         return (!changed.is_empty()).then(|| json!(changed));
     }
     match (old, new) {
@@ -109,6 +116,11 @@ mod tests {
             (json!({"phase": "Pending"}), json!({"phase": "Running"}), json!({"phase": "Running"})),
             (json!({"reason": "x", "other": 1}), json!({}), json!({"reason": null})),
             (json!({}), json!({"reason": null, "list": []}), Value::Null),
+            (
+                json!({"conditions": [gate, {"type": "PodResizePending", "status": "True"}]}),
+                json!({"conditions": []}),
+                json!({"conditions": [{"$patch": "delete", "type": "PodResizePending"}]}),
+            ),
             (
                 json!({"conditions": [ready("False"), gate]}),
                 json!({"conditions": [ready("True")]}),
