@@ -52,10 +52,14 @@ impl Kernel {
             }
         }
         for route in self.route.routes()? {
+            let main = route.table == Some(254);
+            if main && route.dst.prefix_len() == 0 {
+                links.defaults[usize::from(!route.dst.addr().is_ipv4())] = true;
+            }
             let device = route.index.and_then(|index| names.get(&index));
-            let (Some(device), Some(PROTOCOL)) = (device, route.protocol) else { continue };
-            let via = route.gateway.unwrap_or(route.dst.addr());
-            links.routes.insert(route.dst, Hop { device: device.clone(), via, onlink: route.onlink });
+            let (Some(device), Some(PROTOCOL), true) = (device, route.protocol, main) else { continue };
+            let hop = Hop { device: device.clone(), via: route.gateway, onlink: route.onlink };
+            links.routes.insert(route.dst, hop);
         }
         let tunnels = |index: u32| {
             let name = names.get(&index)?;
@@ -171,7 +175,7 @@ fn forwarding(index: u32, mac: Mac, remote: IpAddr) -> Forwarding {
 }
 
 fn entry(dst: IpNet, hop: &Hop, index: u32) -> RouteEntry {
-    RouteEntry { onlink: hop.onlink, protocol: Some(PROTOCOL), ..RouteEntry::new(dst, Some(hop.via), index) }
+    RouteEntry { onlink: hop.onlink, protocol: Some(PROTOCOL), ..RouteEntry::new(dst, hop.via, index) }
 }
 
 fn absent_is_done(done: Result<(), NetlinkError>) -> Result<(), NetlinkError> {

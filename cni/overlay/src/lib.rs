@@ -66,6 +66,8 @@ pub struct Config {
     pub node_ips: Vec<IpAddr>,
     /// The ranges that all nodes' ranges are from. Pods' packets that leave them are masqueraded.
     pub network: Vec<IpNet>,
+    /// The ranges of services. A machine without a default route gets routes to them: it would not reach any itself.
+    pub services: Vec<IpNet>,
     /// How packets get to another node.
     pub backend: Backend,
     /// MTU of pods, in bytes. `None`: what the link to other nodes carries, less what VXLAN adds.
@@ -99,6 +101,7 @@ impl Config {
             node_name: node_name.to_owned(),
             node_ips: Vec::new(),
             network: vec!["10.244.0.0/16".parse().expect("it is a network")],
+            services: Vec::new(),
             backend: Backend::default(),
             mtu: None,
             masquerade: true,

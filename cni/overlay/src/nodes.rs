@@ -34,6 +34,8 @@ pub struct Nodes {
     pub device: String,
     /// MTU of pods; `None`: what the link below carries allows.
     pub mtu: Option<u32>,
+    /// Ranges of services, for machines without a default route.
+    pub services: Vec<IpNet>,
     /// This node's ranges, at most one of a family.
     pub subnets: Vec<IpNet>,
     /// This node's addresses, at most one of a family.
@@ -95,6 +97,8 @@ pub struct Setup<'a> {
     pub device: &'a str,
     /// MTU of pods.
     pub mtu: Option<u32>,
+    /// Ranges of services.
+    pub services: &'a [IpNet],
 }
 
 /// Reads the Nodes. `None` while this node's own is not there or has no range yet.
@@ -118,6 +122,7 @@ pub fn read(setup: &Setup<'_>, all: &[Arc<Value>]) -> (Option<Nodes>, Vec<Refuse
         backend: setup.backend,
         device: setup.device.to_owned(),
         mtu: setup.mtu,
+        services: setup.services.to_vec(),
         said: [None; 2],
         made: [[0; 6]; 2],
         peers: Vec::new(),

@@ -49,8 +49,8 @@ pub struct Device {
 pub struct Hop {
     /// The link.
     pub device: String,
-    /// The next hop.
-    pub via: IpAddr,
+    /// The next hop; `None`: the destination is on the link.
+    pub via: Option<IpAddr>,
     /// No address of the link says that the next hop is on it.
     pub onlink: bool,
 }
@@ -60,6 +60,8 @@ pub struct Hop {
 pub struct Links {
     /// Every link, by name.
     pub devices: BTreeMap<String, Device>,
+    /// Whether there is a default route: IPv4, IPv6.
+    pub defaults: [bool; 2],
     /// Routes that an overlay made.
     pub routes: BTreeMap<IpNet, Hop>,
     /// Permanent neighbours on our devices, by device and address.
@@ -225,16 +227,23 @@ fn wanted(
         match (peer.vtep, &wanted.tunnel) {
             // a node without VXLAN has no other way
             (vtep, tunnel) if near && (direct || vtep.is_none() || tunnel.is_none()) => {
-                let hop = Hop { device: under.to_owned(), via: peer.ip, onlink: false };
+                let hop = Hop { device: under.to_owned(), via: Some(peer.ip), onlink: false };
                 wanted.routes.insert(peer.subnet, hop);
             }
             (Some(vtep), Some(_)) => {
                 let via = peer.subnet.network();
-                wanted.routes.insert(peer.subnet, Hop { device: nodes.device(v4), via, onlink: true });
+                let hop = Hop { device: nodes.device(v4), via: Some(via), onlink: true };
+                wanted.routes.insert(peer.subnet, hop);
                 wanted.neighbours.insert(via, vtep.mac);
                 wanted.forwardings.insert(vtep.mac, peer.ip);
             }
             _ => {}
+        }
+    }
+    // without any route to a service the machine itself would not even try, and translation comes after that
+    if !links.defaults[usize::from(!v4)] {
+        for range in nodes.services.iter().filter(|range| range.addr().is_ipv4() == v4) {
+            wanted.routes.insert(*range, Hop { device: under.to_owned(), via: None, onlink: false });
         }
     }
     wanted

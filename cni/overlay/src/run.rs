@@ -166,6 +166,7 @@ impl Overlay {
             backend: self.config.backend,
             device: &self.config.device,
             mtu: self.config.mtu,
+            services: &self.config.services,
         };
         let (nodes, refused) = nodes::read(&setup, &all);
         let own = all.iter().find(|node| self.is_own(node));

@@ -80,3 +80,37 @@ fn write(run_dir: &Path, ours: &BTreeSet<IpAddr>) -> Result<(), Error> {
         .and_then(|()| fs::rename(&draft, &path))
         .map_err(|source| Error::File { what: format!("write {}", path.display()), source })
 }
+
+#[cfg(test)]
+mod tests {
+    use netlink::netns;
+
+    use super::*;
+
+    #[test]
+    fn put_there_once_and_taken_away_only_if_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        let ips: Vec<IpAddr> = ["10.96.0.10", "fd00:96::a"].map(|ip| ip.parse().unwrap()).into();
+        let there = || {
+            let all = Route::open().unwrap().addresses(Some(1)).unwrap();
+            let nets = all.into_iter().map(|address| address.net.to_string());
+            nets.filter(|net| !net.starts_with("127.") && net != "::1/128").collect::<BTreeSet<_>>()
+        };
+        let inside = || {
+            let theirs = IpNet::from(ips[1]);
+            Route::open().unwrap().add_address(1, theirs, false).unwrap();
+            for _ in 0..2 {
+                ensure(dir.path(), &ips).unwrap();
+                assert_eq!(there(), BTreeSet::from(["10.96.0.10/32".into(), "fd00:96::a/128".into()]));
+            }
+            let socket = std::net::UdpSocket::bind("10.96.0.10:53").unwrap();
+            socket.send_to(b"x", "10.96.0.10:53").unwrap();
+            for _ in 0..2 {
+                cleanup(dir.path()).unwrap();
+                assert_eq!(there(), BTreeSet::from(["fd00:96::a/128".into()]));
+            }
+        };
+        netns::enter(netns::create().unwrap(), inside).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use netlink_packet_core::Parseable;
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteProtocol,
     RouteScope, RouteType,
@@ -170,6 +170,17 @@ impl Route {
     pub fn add_address(&mut self, index: u32, net: IpNet, dad: bool) -> Result<(), NetlinkError> {
         let mut request = address_message(index, net);
         if let (false, IpNet::V6(_)) = (dad, net) {
+            request.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        }
+        let what = format!("add address {net} to link {index}");
+        self.request(&what, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &request)
+    }
+
+    /// Gives a link an address that this machine answers at, and never calls itself by when it speaks to others.
+    pub fn add_host_address(&mut self, index: u32, net: IpNet) -> Result<(), NetlinkError> {
+        let mut request = address_message(index, net);
+        request.header.scope = AddressScope::Host;
+        if net.addr().is_ipv6() {
             request.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
         }
         let what = format!("add address {net} to link {index}");

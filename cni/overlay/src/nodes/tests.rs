@@ -31,7 +31,14 @@ fn annotate(node: &mut Value, name: &str, value: &str) {
 
 /// What node 5 makes of these.
 fn of_five(all: &[Arc<Value>]) -> (Option<Nodes>, Vec<String>) {
-    let setup = Setup { name: "node-5", ips: &[], backend: Backend::default(), device: "cleat", mtu: None };
+    let setup = Setup {
+        name: "node-5",
+        ips: &[],
+        backend: Backend::default(),
+        device: "cleat",
+        mtu: None,
+        services: &[],
+    };
     let (nodes, refused) = read(&setup, all);
     (nodes, refused.iter().map(ToString::to_string).collect())
 }

@@ -31,10 +31,10 @@ fn apply(links: &mut Links, op: &RouteOp) {
         RouteOp::DeleteNeighbour(name, ip) => drop(links.neighbours.remove(&(name, ip)).unwrap()),
         RouteOp::SetRoute(dst, hop) => {
             let device = &links.devices[&hop.device];
-            let on_link = device.addresses.iter().any(|net| net.contains(&hop.via));
+            let on_link = hop.via.is_none_or(|via| device.addresses.iter().any(|net| net.contains(&via)));
             assert!(device.up && (hop.onlink || on_link), "unreachable next hop {hop:?}");
             if hop.onlink {
-                let mac = links.neighbours[&(hop.device.clone(), hop.via)];
+                let mac = links.neighbours[&(hop.device.clone(), hop.via.unwrap())];
                 assert!(links.forwardings.contains_key(&(hop.device.clone(), mac)), "half a way");
             }
             links.routes.insert(dst, hop);
@@ -78,6 +78,7 @@ fn nodes(backend: Backend, others: &[u8]) -> Nodes {
         backend,
         device: "cleat".into(),
         mtu: None,
+        services: Vec::new(),
         subnets: vec![four.subnet, six.subnet],
         ips: vec![four.ip, six.ip],
         said: [None, None],
@@ -94,7 +95,7 @@ fn links() -> Links {
         addresses: addresses.iter().map(|net| net.parse().unwrap()).collect(),
         ..Device::default()
     };
-    let mut links = Links::default();
+    let mut links = Links { defaults: [true, false], ..Links::default() };
     links.devices.insert("eth0".into(), device(&["192.168.7.1/24", "2001:db8:7::1/64"], 1500));
     links.devices.insert("cleat0".into(), device(&["10.244.1.1/24", "fd00:244:0:1::1/64"], 1430));
     links
@@ -111,10 +112,10 @@ fn flannels_third_scheme() {
     assert_eq!(device.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.244.1.0/32"]);
     let hop = &links.routes[&"10.244.2.0/24".parse().unwrap()];
     assert_eq!(
-        (hop.device.as_str(), hop.via.to_string(), hop.onlink),
+        (hop.device.as_str(), hop.via.unwrap().to_string(), hop.onlink),
         ("cleat.1", "10.244.2.0".into(), true)
     );
-    let mac = links.neighbours[&("cleat.1".to_owned(), hop.via)];
+    let mac = links.neighbours[&("cleat.1".to_owned(), hop.via.unwrap())];
     assert_eq!(mac, [2, 0, 0, 0, 2, 4]);
     assert_eq!(links.forwardings[&("cleat.1".to_owned(), mac)].to_string(), "192.168.7.2");
     let ends = ends(&nodes, &links);
@@ -130,7 +131,7 @@ fn nodes_on_the_link_are_routed_to_directly() {
         assert_eq!(links.devices.len(), devices);
         let hop = &links.routes[&"10.244.2.0/24".parse().unwrap()];
         assert_eq!(
-            (hop.device.as_str(), hop.via.to_string(), hop.onlink),
+            (hop.device.as_str(), hop.via.unwrap().to_string(), hop.onlink),
             ("eth0", "192.168.7.2".into(), false)
         );
         let far = links.routes.get(&"10.244.9.0/24".parse().unwrap());
@@ -193,6 +194,18 @@ fn what_changes_is_changed_and_no_more() {
 }
 
 #[test]
+fn services_without_a_default_route() {
+    let (mut nodes, mut links) = (nodes(VXLAN, &[2]), links());
+    nodes.services = ["10.96.0.0/16", "fd00:96::/112"].map(|net| net.parse().unwrap()).into();
+    settle(&nodes, &mut links);
+    assert_eq!(links.routes.get(&nodes.services[0]), None);
+    let hop = Hop { device: "eth0".into(), via: None, onlink: false };
+    assert_eq!(links.routes[&nodes.services[1]], hop);
+    links.defaults = [true, true];
+    assert_eq!(plan(&nodes, &links), [RouteOp::DeleteRoute(nodes.services[1], hop)]);
+}
+
+#[test]
 fn somebody_elses_link_of_our_name_is_not_removed() {
     let (nodes, mut links) = (nodes(VXLAN, &[2]), links());
     links.devices.insert("cleat.1".into(), Device::default());
@@ -220,9 +233,13 @@ prop_compose! {
         bare in any::<[bool; 12]>(),
         families in 1..4u8,
         mtu in prop::option::of(1000..1400u32),
+        services in any::<bool>(),
     ) -> Nodes {
         let mut nodes = nodes(backend, &others.into_iter().collect::<Vec<_>>());
         nodes.mtu = mtu;
+        if services {
+            nodes.services = ["10.96.0.0/16", "fd00:96::/112"].map(|net| net.parse().unwrap()).into();
+        }
         let keep = |v4: bool| families & if v4 { 1 } else { 2 } != 0;
         nodes.subnets.retain(|net| keep(net.addr().is_ipv4()));
         for (at, peer) in nodes.peers.iter_mut().enumerate() {
