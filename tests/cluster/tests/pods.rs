@@ -283,7 +283,10 @@ fn resources_change_and_debuggers_come() -> Result<()> {
     })?;
     cluster.kubectl(&["delete", "pod", "other", "--timeout=30s"])?;
     cluster.wait("the resize to be made up for", 20, &["pod", "box"], |pod| {
+        let resizing = |c: &Value| c["type"].as_str().is_some_and(|kind| kind.starts_with("PodResize"));
+        let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
         pod["status"]["containerStatuses"][0]["resources"]["limits"]["cpu"] == "700m"
+            && !conditions.into_iter().any(resizing)
     })?;
     let pod = cluster.get(&["pod", "box"])?;
     ensure!(pod["status"]["containerStatuses"][0]["restartCount"] == 0, "{pod}");
