@@ -26,13 +26,13 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn new(controllers: Vec<(Box<dyn Controller>, GroupResource<'static>)>) -> Self {
-        let now = "2026-01-01T12:00:00Z".parse().unwrap();
+        let now = "2026-01-01T12:00:00Z".parse().expect("a time");
         let (objects, told) = (Objects::default(), Objects::default());
         Self { objects, now, controllers, veto: |_, _| None, told, wakes: BTreeMap::new() }
     }
 
     pub(crate) fn pass(&mut self, seconds: i64) {
-        self.now = self.now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
+        self.now = self.now.checked_add(SignedDuration::from_secs(seconds)).expect("within years");
     }
 
     /// What a controller wants for a key.

@@ -1,3 +1,5 @@
+//! CronJobs: texts, times, and what kills leave.
+
 use super::*;
 use crate::model::Cluster;
 

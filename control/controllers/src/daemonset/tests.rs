@@ -1,3 +1,5 @@
+//! DaemonSets: texts and bounds.
+
 use proptest::prelude::*;
 
 use super::*;

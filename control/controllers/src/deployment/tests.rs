@@ -1,3 +1,5 @@
+//! Deployments: texts, steps and bounds.
+
 use proptest::prelude::*;
 use proto_kube::Status;
 use serde_json::json;

@@ -1,3 +1,5 @@
+//! Jobs: texts, ends, and the law of counting.
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

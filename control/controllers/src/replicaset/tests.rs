@@ -1,3 +1,5 @@
+//! ReplicaSets and ReplicationControllers.
+
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -1,3 +1,5 @@
+//! StatefulSets: order, partitions, claims.
+
 use super::*;
 use crate::model::Cluster;
 
