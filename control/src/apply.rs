@@ -66,7 +66,8 @@ impl Hand {
             }
             let mut end = End::Done;
             while let Some(joined) = under_way.join_next().await {
-                let Ok((expected, how)) = joined else { continue };
+                // A step that panicked is one whose outcome nobody knows; the panic has been logged.
+                let (expected, how) = joined.unwrap_or((None, End::Again(Duration::ZERO)));
                 shown.extend(expected.filter(|e| self.reads.contains(&e.id.0.group_resource())));
                 if !matches!(end, End::Refused(_)) && !matches!(how, End::Done) {
                     end = how;
