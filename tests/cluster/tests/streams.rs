@@ -159,11 +159,17 @@ fn gone_clients(lab: &Lab) -> Result<()> {
         Ok(lab.run("exec box -c web -- ps -o args")?.lines().any(|line| line == what))
     };
     for what in ["cat /dev/zero", "yes back-pressure"] {
-        let mut client = lab.start(&format!("exec -i box -c web -- {what}"))?;
-        wait::until("the command to run", 20, || {
+        // Killed inside of its machine: what enters that is not kubectl itself.
+        let mut client = lab.0.client("timeout".into());
+        client
+            .args(["-s", "KILL", "10"])
+            .arg(pypi::kubectl()?)
+            .args(["exec", "-i", "box", "-c", "web", "--"]);
+        client.args(what.split(' ')).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut client = client.spawn()?;
+        wait::until("the command to run", 10, || {
             Ok(if running(what)? { Ok(()) } else { Err(what.to_owned()) })
         })?;
-        client.kill()?;
         client.wait()?;
         wait::until("the command to end with its client", 20, || {
             Ok(if running(what)? { Err(what.to_owned()) } else { Ok(()) })
