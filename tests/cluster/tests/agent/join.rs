@@ -18,6 +18,7 @@ use crate::node::{Api, Node, condition, of};
 /// A server that is reached over TLS, with a signer.
 pub(crate) struct Served {
     pub(crate) api: Api,
+    server: Arc<Server>,
     pub(crate) address: String,
     pub(crate) pin: String,
     ends: CancellationToken,
@@ -43,7 +44,7 @@ impl Served {
         .await;
         tokio::spawn(approve(api.admin().clone(), server.clone(), ends.clone()));
         let pin = pki::join::pin(&server.pki.bundle()).unwrap();
-        Self { api, address, pin, ends }
+        Self { api, server, address, pin, ends }
     }
 
     fn join(&self, node: &str) -> Join {
@@ -112,6 +113,25 @@ async fn a_node_joins_by_a_token() {
     let serving = pki::Certificate::from_pem(&serving.certificate).unwrap();
     assert_eq!(serving.names, pki::Names::new(["n1", "192.0.2.1"]));
     node.stop().await;
+    served.ends.cancel();
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_shown_at_once() {
+    let served = Served::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let identity = NodeIdentity::join(dir.path(), &served.join("n1")).await.unwrap();
+    let client = Client::new(identity.config(), "agent/1").unwrap();
+    let who = async || {
+        let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
+        let answer = client.create(of("selfsubjectreviews"), "", &review, Query::default()).await.unwrap();
+        answer["status"]["userInfo"]["username"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(who().await, "system:node:n1");
+    let other = served.server.pki.issue_client("system:node:n2", &["system:nodes"], served.server.now()).unwrap();
+    let credentials = identity.config().credentials.clone().unwrap();
+    credentials.replace(other.certificate.as_bytes(), other.key.as_bytes()).unwrap();
+    assert_eq!(who().await, "system:node:n2");
     served.ends.cancel();
 }
 

@@ -162,3 +162,63 @@ async fn events_are_told_and_counted() {
     node.clear(&api).await;
     node.stop().await;
 }
+
+#[tokio::test]
+async fn everything_goes_on_while_the_server_is_away() {
+    let api = Api::start().await;
+    let mut node = Node::start(&api, "n1").await;
+    for name in ["web", "ends"] {
+        api.create("pods", "default", pod(name, "n1")).await;
+        api.until("pods", "default", name, ready).await;
+    }
+    for code in [503, 429] {
+        api.answer_nodes(code);
+        node.fake.inside().calls.clear();
+        node.fake.exit("c", 1);
+        // It is started again, whoever is away.
+        node.until(|inside| inside.calls.iter().any(|call| call.starts_with("start c"))).await;
+    }
+    // Killed and started again without a server: what is known goes on, and nothing is made twice.
+    node.kill().await;
+    let before = node.fake.inside().containers.len();
+    node.restart(&api).await;
+    api.delete("pods", "default", "ends").await;
+    api.create("pods", "default", pod("late", "n1")).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(node.fake.inside().containers.len(), before);
+    api.answer_nodes(0);
+    api.until("pods", "default", "late", ready).await;
+    api.gone("pods", "default", "ends").await;
+    let restarts = |p: &Value| p["status"]["containerStatuses"][0]["restartCount"].as_u64();
+    let names = ["web", "late"];
+    let mut total = 0;
+    for name in names {
+        total += restarts(&api.until("pods", "default", name, ready).await).unwrap();
+    }
+    assert!(total <= 2, "the ends of containers are counted once");
+    node.clear(&api).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn many_pods_at_once() {
+    let api = Api::start().await;
+    let node = Node::start(&api, "n1").await;
+    api.until("nodes", "", "n1", |n| condition(n, "Ready") == "True").await;
+    for n in 0..100 {
+        api.create("pods", "default", pod(&format!("p{n}"), "n1")).await;
+    }
+    for n in 0..100 {
+        api.until("pods", "default", &format!("p{n}"), ready).await;
+    }
+    let inside = || node.fake.inside();
+    assert_eq!((inside().sandboxes.len(), inside().containers.len()), (100, 100));
+    for n in 0..100 {
+        api.delete("pods", "default", &format!("p{n}")).await;
+    }
+    for n in 0..100 {
+        api.gone("pods", "default", &format!("p{n}")).await;
+    }
+    assert!(inside().sandboxes.is_empty() && inside().containers.is_empty());
+    node.stop().await;
+}

@@ -1,12 +1,15 @@
 //! An API server and nodes to run against it.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agent::AgentFailed;
 use apiserver::{Config, Server};
-use client::{Cache, Client, Query};
+use bytes::Bytes;
+use client::{Cache, Client, Local, Query};
+use http_body_util::{BodyExt, Full, StreamBody};
 use proto_kube::resource::{self, Resource};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -22,6 +25,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Api {
     server: Arc<Server>,
     admin: Client,
+    /// What nodes are answered instead; 0: they are answered.
+    away: Arc<AtomicU16>,
+    /// Cancelled and replaced when what nodes watch is to break.
+    cut: Arc<Mutex<CancellationToken>>,
 }
 
 pub(crate) fn of(plural: &str) -> &'static Resource {
@@ -37,7 +44,8 @@ impl Api {
 
     pub(crate) fn of(server: Arc<Server>) -> Self {
         let local = apiserver::front::local(&server, "admin", &["system:masters"]);
-        Self { server, admin: Client::local(local, "tests/1") }
+        let admin = Client::local(local, "tests/1");
+        Self { server, admin, away: Arc::default(), cut: Arc::default() }
     }
 
     pub(crate) fn admin(&self) -> &Client {
@@ -48,7 +56,24 @@ impl Api {
     pub(crate) fn cache(&self, node: &str) -> Cache {
         let name = format!("system:node:{node}");
         let local = apiserver::front::local(&self.server, &name, &["system:nodes"]);
-        Cache::scoped(Client::local(local, "agent/1"), agent::Api::scopes(node))
+        let (away, cut) = (self.away.clone(), self.cut.clone());
+        let flaky: Local = Arc::new(move |request| {
+            let (local, away, cut) = (local.clone(), away.load(Ordering::Relaxed), cut.lock().unwrap().clone());
+            Box::pin(async move {
+                if away != 0 {
+                    let empty = Full::new(Bytes::from("away")).map_err(|never| match never {}).boxed_unsync();
+                    return http::Response::builder().status(away).body(empty).unwrap();
+                }
+                local(request).await.map(|body| breakable(body, cut))
+            })
+        });
+        Cache::scoped(Client::local(flaky, "agent/1"), agent::Api::scopes(node))
+    }
+
+    /// Nodes are answered with this code from now on, and what they watch breaks; 0 answers them again.
+    pub(crate) fn answer_nodes(&self, code: u16) {
+        self.away.store(code, Ordering::Relaxed);
+        std::mem::take(&mut *self.cut.lock().unwrap()).cancel();
     }
 
     pub(crate) async fn create(&self, plural: &str, namespace: &str, object: Value) -> Value {
@@ -110,6 +135,19 @@ impl Api {
         let list = self.admin.list(of(plural), "", Query::default()).await.unwrap();
         list["items"].as_array().cloned().unwrap_or_default()
     }
+}
+
+/// A body that breaks when it is cut.
+fn breakable(body: client::Body, cut: CancellationToken) -> client::Body {
+    let frames = futures_util::stream::unfold((body, cut), |(mut body, cut)| async move {
+        let frame = tokio::select! {
+            biased;
+            () = cut.cancelled() => Some(Err("cut".into())),
+            frame = body.frame() => frame,
+        };
+        frame.map(|frame| (frame, (body, cut)))
+    });
+    StreamBody::new(frames).boxed_unsync()
 }
 
 /// An agent with a CRI server of its own.
