@@ -261,9 +261,8 @@ async fn ask(server: SocketAddr, key: &Key) -> io::Result<Passed> {
         }
     };
     let late = |_| io::Error::from(io::ErrorKind::TimedOut);
-    match timeout(SERVER_LIMIT, over_udp).await.map_err(late)?? {
-        Ok(passed) => return Ok(passed),
-        Err(_) => {}
+    if let Ok(passed) = timeout(SERVER_LIMIT, over_udp).await.map_err(late)?? {
+        return Ok(passed);
     }
     let over_tcp = async {
         let mut stream = TcpStream::connect(server).await?;

@@ -1,9 +1,14 @@
 //! DNS messages (RFC 1035, EDNS0 of RFC 6891): questions are read, answers written, and what upstream servers answer is
 //! passed on as bytes with its times to live counted down. Pure; any bytes are read without a panic.
 
+mod passed;
+
 use std::net::IpAddr;
 
 use crate::name::{self, Name};
+
+use passed::Found;
+pub use passed::{NoAnswer, Passed};
 
 const HEADER_BYTES: usize = 12;
 /// What a client without EDNS can take over UDP.
@@ -403,173 +408,6 @@ impl Writer {
             }
             at += 1 + usize::from(wire[at]);
         }
-    }
-}
-
-/// A record as it stands in a message.
-struct Found {
-    name: Name,
-    kind: u16,
-    class: u16,
-    ttl: u32,
-    /// Where the time to live stands.
-    ttl_at: usize,
-    /// Where its data stands.
-    data: std::ops::Range<usize>,
-    end: usize,
-}
-
-impl Found {
-    fn read(message: &[u8], at: usize) -> Option<Found> {
-        let (name, at) = name::read(message, at)?;
-        let length = usize::from(u16_at(message, at + 8)?);
-        let end = at + 10 + length;
-        message.get(..end)?;
-        Some(Found {
-            name,
-            kind: u16_at(message, at)?,
-            class: u16_at(message, at + 2)?,
-            ttl: u32_at(message, at + 4)?,
-            ttl_at: at + 4,
-            data: at + 10..end,
-            end,
-        })
-    }
-}
-
-/// What an upstream server answered, ready to be passed on to whoever asks the same.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Passed {
-    /// Header, question and records, without EDNS.
-    message: Box<[u8]>,
-    /// Where times to live stand.
-    ttls: Box<[u16]>,
-    /// For how many seconds all of it may be remembered.
-    pub ttl: u32,
-    /// How it ended.
-    pub rcode: u8,
-}
-
-/// Why an upstream server's message is no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoAnswer {
-    /// Not to this question; wait on.
-    Other,
-    /// It does not fit into UDP.
-    Truncated,
-}
-
-impl Passed {
-    /// Reads an answer to `query`.
-    ///
-    /// # Errors
-    /// See [`NoAnswer`].
-    pub fn read(query: &Query, message: &[u8]) -> Result<Passed, NoAnswer> {
-        let flags = u16_at(message, 2).ok_or(NoAnswer::Other)?;
-        let same = u16_at(message, 0) == Some(query.id) && flags & 0xf800 == 0x8000;
-        let body = HEADER_BYTES + query.question.len();
-        let question = message.get(HEADER_BYTES..body).ok_or(NoAnswer::Other)?;
-        let counts = [4, 6, 8, 10].map(|at| u16_at(message, at).unwrap_or(0));
-        if !same || counts[0] != 1 || !question.eq_ignore_ascii_case(&query.question) {
-            return Err(NoAnswer::Other);
-        }
-        if flags & 0x200 != 0 {
-            return Err(NoAnswer::Truncated);
-        }
-        let rcode = flags & 0xf;
-        Passed::records(query, message, counts, u8::try_from(rcode).unwrap_or(2)).ok_or(NoAnswer::Other)
-    }
-
-    fn records(query: &Query, message: &[u8], counts: [u16; 4], rcode: u8) -> Option<Passed> {
-        let mut kept = message[..HEADER_BYTES + query.question.len()].to_vec();
-        let (mut ttls, mut ttl, mut negative) = (Vec::new(), u32::MAX, None);
-        let mut at = kept.len();
-        let mut left = [0u16; 3];
-        'sections: for (section, count) in counts[1..].iter().enumerate() {
-            for _ in 0..*count {
-                let found = Found::read(message, at)?;
-                // records after EDNS's would stand elsewhere without it: they are only extra
-                if found.kind == OPT {
-                    break 'sections;
-                }
-                ttls.push(u16::try_from(found.ttl_at).ok()?);
-                ttl = ttl.min(found.ttl);
-                if found.kind == kind::SOA && section == 1 {
-                    let minimum = u32_at(message, found.end.checked_sub(4)?)?;
-                    negative = Some(found.ttl.min(minimum));
-                }
-                left[section] += 1;
-                at = found.end;
-            }
-        }
-        kept.extend_from_slice(message.get(kept.len()..at)?);
-        for (at, count) in [6, 8, 10].into_iter().zip(left) {
-            kept[at..at + 2].copy_from_slice(&count.to_be_bytes());
-        }
-        // RFC 2308: what does not exist is remembered as its SOA says, and not without one
-        let empty = left[0] == 0;
-        let ttl = if empty { negative.unwrap_or(0).min(ttl) } else { ttl };
-        Some(Passed { message: kept.into(), ttls: ttls.into(), ttl, rcode })
-    }
-
-    /// How much memory it takes, in bytes.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.message.len() + 2 * self.ttls.len()
-    }
-
-    /// As an answer to `query`, which asks the same, of at most `limit` bytes. `age`: seconds since it was read.
-    /// `stale`: times to live are this many seconds whatever they were.
-    #[must_use]
-    pub fn write(&self, query: &Query, limit: usize, age: u32, stale: Option<u32>) -> Vec<u8> {
-        let limit = limit.min(usize::from(u16::MAX));
-        let room = limit.saturating_sub(if query.edns.is_some() { 11 } else { 0 });
-        let mut message = self.message.to_vec();
-        let flags = u16_at(&message, 2).unwrap_or(0);
-        // of upstream's flags, AD for those who asked for it, and how it ended; never AA
-        let verified = if query.edns.is_some_and(|edns| edns.dnssec) { flags & 0x20 } else { 0 };
-        let asked = u16::from(query.recursion) << 8 | u16::from(query.unchecked) << 4;
-        let flags = 0x8080 | asked | verified | flags & 0xf;
-        if message.len() > room || query.question.len() + HEADER_BYTES > message.len() {
-            let mut message = Vec::with_capacity(64);
-            query.header(&mut message, 0x200 | flags & 0xf, Rcode::NoError);
-            query.finish(&mut message, [0; 3], Rcode::NoError);
-            return message;
-        }
-        message[..2].copy_from_slice(&query.id.to_be_bytes());
-        message[2..4].copy_from_slice(&flags.to_be_bytes());
-        message[HEADER_BYTES..HEADER_BYTES + query.question.len()].copy_from_slice(&query.question);
-        for at in self.ttls.iter().map(|at| usize::from(*at)) {
-            let ttl = u32_at(&message, at).unwrap_or(0);
-            let ttl = stale.unwrap_or_else(|| ttl.saturating_sub(age));
-            message[at..at + 4].copy_from_slice(&ttl.to_be_bytes());
-        }
-        let counts = [6, 8, 10].map(|at| u16_at(&message, at).unwrap_or(0));
-        query.finish(&mut message, counts, Rcode::NoError);
-        message
-    }
-
-    /// The records of its answer that are addresses and other names.
-    #[must_use]
-    pub fn answers(&self, age: u32) -> Vec<Record> {
-        let count = u16_at(&self.message, 6).unwrap_or(0);
-        let Some((_, after)) = name::read(&self.message, HEADER_BYTES) else { return Vec::new() };
-        let mut at = after + 4;
-        let mut records = Vec::new();
-        for _ in 0..count {
-            let Some(found) = Found::read(&self.message, at) else { break };
-            at = found.end;
-            let bytes = self.message.get(found.data.clone()).unwrap_or_default();
-            let data = match found.kind {
-                kind::A => <[u8; 4]>::try_from(bytes).ok().map(|b| Data::Ip(b.into())),
-                kind::AAAA => <[u8; 16]>::try_from(bytes).ok().map(|b| Data::Ip(b.into())),
-                kind::CNAME => name::read(&self.message, found.data.start).map(|(name, _)| Data::Cname(name)),
-                _ => None,
-            };
-            let ttl = found.ttl.saturating_sub(age);
-            records.extend(data.map(|data| Record { name: found.name, ttl, data }));
-        }
-        records
     }
 }
 

@@ -20,8 +20,7 @@ fn service(name: u8, form: u8) -> Value {
 }
 
 fn slice(name: u8, service: u8, ips: &[u8]) -> Value {
-    let endpoint =
-        |ip: &u8| json!({ "addresses": [format!("10.244.0.{ip}")], "conditions": { "ready": ip % 2 == 0 } });
+    let endpoint = |ip: &u8| json!({ "addresses": [format!("10.244.0.{ip}")], "conditions": { "ready": ip.is_multiple_of(2) } });
     let endpoints: Vec<Value> = ips.iter().map(endpoint).collect();
     let labels = json!({ "kubernetes.io/service-name": format!("s{service}") });
     json!({ "metadata": { "namespace": "a", "name": format!("e{name}"), "labels": labels }, "endpoints": endpoints })
