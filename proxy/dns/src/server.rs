@@ -339,8 +339,8 @@ async fn serve_udp(socket: Arc<UdpSocket>, inner: Arc<Inner>) {
     let mut buffer = vec![0; 4096];
     loop {
         let Ok((length, peer)) = socket.recv_from(&mut buffer).await else {
-            // an ICMP error of an earlier answer
-            tokio::task::yield_now().await;
+            // what ails the socket is over by itself, or the process ends
+            tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         };
         let start = Instant::now();
