@@ -29,7 +29,7 @@ impl Driven {
             objects: Objects::default(),
             view: Objects::default(),
             facts: Facts::default(),
-            now: "2026-01-01T12:00:00Z".parse().unwrap(),
+            now: "2026-01-01T12:00:00Z".parse().expect("a time"),
             controllers,
             queue: BTreeMap::new(),
             check: |_, _| {},
@@ -74,7 +74,7 @@ impl Driven {
                 (self.check)(&self.objects, &mutation);
             }
             if self.objects.apply(&mutation, self.now).is_err() {
-                let soon = self.now.checked_add(SignedDuration::from_millis(100)).unwrap();
+                let soon = self.now.checked_add(SignedDuration::from_millis(100)).expect("no end of time");
                 self.queue.insert((which, key.clone()), soon);
                 return Some(done);
             }
@@ -101,7 +101,7 @@ impl Driven {
 
     /// Lets time pass, with everybody looking when it is time to.
     pub(crate) fn pass(&mut self, seconds: i64) -> Vec<Mutation> {
-        let end = self.now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
+        let end = self.now.checked_add(SignedDuration::from_secs(seconds)).expect("no end of time");
         let mut done = self.settle();
         while let Some(next) = self.queue.values().copied().filter(|at| *at <= end).min() {
             self.now = self.now.max(next);

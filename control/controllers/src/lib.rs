@@ -59,10 +59,14 @@ pub struct Facts {
     /// Reads the `spec.request` of a signing request, with the eyes of whoever signs it: two readers might see different
     /// names. Without it no certificate is granted by itself.
     pub read_request: Option<fn(&str) -> Option<Asked>>,
-    /// Counts a quota's use anew: the quota with another status, or nothing where it is right. Without it the API server
-    /// alone counts.
-    pub recount: Option<fn(&Value, &dyn View, Timestamp) -> Option<Value>>,
+    /// Counts a quota's use anew. Without it the API server alone counts.
+    pub recount: Option<Recount>,
+    /// Signs a text with a bootstrap token: text, identifier, secret. Without it `cluster-info` is not signed.
+    pub sign: Option<fn(&str, &str, &str) -> String>,
 }
+
+/// A quota with another status, or nothing where it is right.
+pub type Recount = fn(&Value, &dyn View, Timestamp) -> Option<Value>;
 
 /// What is asked to be certified, as far as it matters who may have it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

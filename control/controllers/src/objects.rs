@@ -15,6 +15,9 @@ type Place = (String, String, String, String);
 /// What people were told: (kind and name of the object, type, reason, message).
 pub type Told = (String, &'static str, &'static str, String);
 
+/// Group and plural of an object, it as it was, and as it is.
+pub type Changed = (String, String, [Option<Arc<Value>>; 2]);
+
 /// Objects by group, plural, namespace and name.
 #[derive(Debug, Clone, Default)]
 pub struct Objects {
@@ -48,9 +51,9 @@ impl Objects {
         self.objects.insert(place(of, object::namespace(&object), object::name(&object)), object);
     }
 
-    /// What is different here from an earlier state: group and plural of each object, it as it was, and as it is.
+    /// What is different here from an earlier state.
     #[must_use]
-    pub fn since(&self, before: &Self) -> Vec<(String, String, [Option<Arc<Value>>; 2])> {
+    pub fn since(&self, before: &Self) -> Vec<Changed> {
         let places: std::collections::BTreeSet<&Place> =
             before.objects.keys().chain(self.objects.keys()).collect();
         let both = |place: &Place| [before, self].map(|objects| objects.objects.get(place).cloned());

@@ -1,7 +1,6 @@
 //! Tokens by which nodes join: those whose time is over go, and the others sign what a node must know that joins.
 
 mod clean;
-mod jws;
 mod sign;
 
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use proto_kube::view::View;
 use proto_kube::{GroupResource, object};
 use serde_json::{Map, Value};
 
-use super::{end, is_token, jws, signing};
+use super::{end, is_token, signing};
 use crate::resources::{CONFIG_MAPS, SECRETS};
 use crate::write::update;
 use crate::{Controller, Key, Outcome, World};
@@ -43,6 +43,7 @@ impl Controller for Signer {
     fn reconcile(&self, world: &World<'_>, _key: &Key) -> Outcome {
         let mut out = Outcome::default();
         let Some(map) = world.view.get(CONFIG_MAPS, NAMESPACE, NAME) else { return out };
+        let Some(sign) = world.facts.sign else { return out };
         let Some(text) = object::at(&map, &["data", "kubeconfig"]).and_then(Value::as_str) else {
             return out;
         };
@@ -50,7 +51,7 @@ impl Controller for Signer {
         let mut data = map["data"].as_object().cloned().unwrap_or_else(Map::new);
         data.retain(|key, _| !key.starts_with(SIGNATURE));
         for (id, secret) in signing(&secrets, world.now) {
-            data.insert(format!("{SIGNATURE}{id}"), jws::sign(text, &id, &secret).into());
+            data.insert(format!("{SIGNATURE}{id}"), sign(text, &id, &secret).into());
         }
         let next =
             secrets.iter().filter(|s| is_token(s)).filter_map(|s| end(s)).filter(|end| *end > world.now);
