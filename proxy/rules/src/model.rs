@@ -1,6 +1,6 @@
 //! Services and their endpoints, as far as a proxy needs them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -231,6 +231,8 @@ pub(crate) struct Entry {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServiceMap {
     pub(crate) entries: BTreeMap<ServiceName, Entry>,
+    /// Those that load balancers ask the node about.
+    asked: BTreeSet<ServiceName>,
 }
 
 impl ServiceMap {
@@ -241,6 +243,11 @@ impl ServiceMap {
         let service = new.and_then(Service::read);
         let entry = self.entries.entry(name.clone()).or_default();
         let changed = entry.service != service;
+        if service.as_ref().is_some_and(|s| s.health_port != 0 && !s.elsewhere) {
+            self.asked.insert(name.clone());
+        } else {
+            self.asked.remove(&name);
+        }
         entry.service = service;
         self.tidy(&name);
         changed.then_some(name)
@@ -290,13 +297,14 @@ impl ServiceMap {
     #[must_use]
     pub fn health_ports(&self, node: &str) -> BTreeMap<u16, (ServiceName, usize)> {
         let mut ports = BTreeMap::new();
-        for (name, entry) in &self.entries {
-            let Some(service) = entry.service.as_ref().filter(|s| s.health_port != 0 && !s.elsewhere) else {
+        for name in &self.asked {
+            let Some((entry, service)) = self.entries.get(name).and_then(|e| Some((e, e.service.as_ref()?)))
+            else {
                 continue;
             };
             let endpoints = entry.slices.values().flat_map(|s| &s.endpoints);
             let local = endpoints.filter(|e| e.ready && e.node.as_deref() == Some(node)).map(|e| e.ip);
-            let local = local.collect::<std::collections::BTreeSet<_>>().len();
+            let local = local.collect::<BTreeSet<_>>().len();
             ports.entry(service.health_port).or_insert((name.clone(), local));
         }
         ports
