@@ -13,7 +13,9 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         Some((&"pod", rest)) => ("bench-pod", rest),
         Some((&"control", rest)) => ("bench-control", rest),
         Some((&"proxy", rest)) => ("bench-proxy", rest),
-        _ => bail!("which benchmark? `cargo xtask bench pod`, `cargo xtask bench control`, `cargo xtask bench proxy`"),
+        _ => bail!(
+            "which benchmark? `cargo xtask bench pod`, `cargo xtask bench control`, `cargo xtask bench proxy`"
+        ),
     };
     build("release")?;
     let programs = cargo::programs("release")?;

@@ -32,6 +32,8 @@ const PEERS: [&str; 17] = [
 /// How a lane ended.
 enum Outcome {
     Passed,
+    /// Failed, and passed when it was run again: what it failed with.
+    Unsteady(String),
     Failed(String),
     NotChecked(&'static str),
 }
@@ -60,25 +62,25 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         lane("clippy", || {
             cargo::run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
         }),
-        lane("unit", || {
+        twice("unit", || {
             let mut test = cargo(&["test", "--workspace", "--no-fail-fast"]);
-            for end_to_end in ["lab", "node-tests", "control-tests", "cluster-tests", "conformance"] {
+            for end_to_end in ["lab", "node-tests", "control-tests", "cluster-tests"] {
                 test.args(["--exclude", end_to_end]);
             }
             cargo::run(&mut test)
         }),
     ]);
     if root {
-        lanes.push(lane("control", || {
+        lanes.push(twice("control", || {
             let tests = ["test", "-p", "control-tests", "--no-fail-fast"];
             cargo::run(cargo(&tests).args(["--", "--test-threads", "4"]))
         }));
-        lanes.push(lane("node", || {
+        lanes.push(twice("node", || {
             let tests = ["test", "-p", "lab", "-p", "node-tests", "--no-fail-fast"];
             cargo::run(cargo(&tests).args(["--", "--test-threads", "4"]))
         }));
-        lanes.push(lane("cluster", || {
-            let tests = ["test", "-p", "cluster-tests", "-p", "conformance", "--no-fail-fast"];
+        lanes.push(twice("cluster", || {
+            let tests = ["test", "-p", "cluster-tests", "--no-fail-fast"];
             cargo::run(cargo(&tests).args(["--", "--test-threads", "2"]))
         }));
     } else if !quick {
@@ -132,6 +134,20 @@ fn lane(name: &'static str, check: impl FnOnce() -> Result<()>) -> Lane {
     Lane { name, outcome, took: start.elapsed() }
 }
 
+/// A lane of tests that drive real processes on a machine which is not ours alone. One that fails is run once more; that
+/// it was unsteady is said in the summary, and is a fault to mend.
+fn twice(name: &'static str, check: impl Fn() -> Result<()>) -> Lane {
+    let first = lane(name, &check);
+    let Outcome::Failed(error) = first.outcome else { return first };
+    eprintln!("\n== {name} failed; once more");
+    let second = lane(name, check);
+    let took = first.took + second.took;
+    match second.outcome {
+        Outcome::Passed => Lane { name, outcome: Outcome::Unsteady(error), took },
+        outcome => Lane { name, outcome, took },
+    }
+}
+
 fn not_checked(name: &'static str, why: &'static str) -> Lane {
     Lane { name, outcome: Outcome::NotChecked(why), took: Duration::ZERO }
 }
@@ -141,11 +157,13 @@ fn summary(lanes: &[Lane]) -> Result<()> {
     for Lane { name, outcome, took } in lanes {
         let text = match outcome {
             Outcome::Passed => "ok",
+            Outcome::Unsteady(error) => &format!("ok the second time, UNSTEADY: {error}"),
             Outcome::Failed(error) => &format!("FAILED: {error}"),
             Outcome::NotChecked(why) => &format!("NOT CHECKED: {why}"),
         };
         println!("{name:<8} {:>7.1}  {text}", took.as_secs_f64());
     }
-    let bad = lanes.iter().filter(|lane| !matches!(lane.outcome, Outcome::Passed)).count();
+    let good = |lane: &&Lane| matches!(lane.outcome, Outcome::Passed | Outcome::Unsteady(_));
+    let bad = lanes.len() - lanes.iter().filter(good).count();
     if bad > 0 { bail!("{bad} of {} lanes are not ok", lanes.len()) } else { Ok(()) }
 }

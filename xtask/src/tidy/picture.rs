@@ -26,7 +26,7 @@ enum Layer {
 }
 
 /// Every crate of the workspace and its row.
-const PICTURE: [(&str, Layer); 40] = [
+const PICTURE: [(&str, Layer); 39] = [
     ("proto-cri", Layer::Contract),
     ("proto-node", Layer::Contract),
     ("proto-kube", Layer::Contract),
@@ -63,7 +63,6 @@ const PICTURE: [(&str, Layer); 40] = [
     ("node-tests", Layer::Test),
     ("control-tests", Layer::Test),
     ("cluster-tests", Layer::Test),
-    ("conformance", Layer::Test),
     ("sim", Layer::Test),
     ("xtask", Layer::Test),
     ("fuzz", Layer::Test),
