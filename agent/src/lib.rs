@@ -177,13 +177,7 @@ async fn serve(
     let listener = linux::socket::listen(&socket)
         .and_then(tokio::net::UnixListener::from_std)
         .map_err(|source| AgentFailed::Socket { path: socket.clone(), source })?;
-    let port = match &config.serving {
-        Some(serving) => {
-            let bound = server::bind(serving).await;
-            Some(bound.map_err(|source| AgentFailed::Listen { address: serving.listen, source })?)
-        }
-        None => None,
-    };
+    let port = listen(config.serving.as_ref()).await?;
     let (sender, inbox) = mpsc::unbounded_channel();
     let (view, viewer) = watch::channel(Arc::default());
     let facts = node::facts(&config);
@@ -237,6 +231,13 @@ async fn serve(
         Some(Taken { by }) => Err(AgentFailed::NameTaken { node: effects.config.node_name.clone(), by }),
         None => Ok(()),
     }
+}
+
+/// Takes the node's port, where the kubelet's API is to be served.
+async fn listen(serving: Option<&Serving>) -> Result<Option<tokio::net::TcpListener>, AgentFailed> {
+    let Some(serving) = serving else { return Ok(None) };
+    let bound = server::bind(serving).await;
+    bound.map(Some).map_err(|source| AgentFailed::Listen { address: serving.listen, source })
 }
 
 #[cfg(test)]

@@ -106,6 +106,8 @@ pub(crate) fn status(facts: &Facts, state: &State, old: &Value, now: Timestamp) 
     if state.port != 0 {
         let ports = json!({"kubeletEndpoint": {"Port": state.port}});
         status.insert("daemonEndpoints".into(), ports);
+        // Today's websockets are passed on to us as they are, by any API server that looks.
+        status.insert("declaredFeatures".into(), json!(["ExtendWebSocketsToKubelet"]));
     }
     if !state.images.is_empty() {
         status.insert("images".into(), images(&state.images));

@@ -9,6 +9,16 @@ fn value(value: u64) -> Option<cri::UInt64Value> {
     Some(cri::UInt64Value { value })
 }
 
+fn a_machine(booted: Timestamp) -> Machine {
+    Machine {
+        booted: Some(booted),
+        cpu_nanoseconds: Some(60_000_000_000),
+        cores: 2,
+        memory: Some(machine::Memory { total: 1000, free: 100, available: 700, ..Default::default() }),
+        ..Machine::default()
+    }
+}
+
 fn a_sample() -> Sample {
     let at: Timestamp = "2026-11-21T10:00:00Z".parse().unwrap();
     let timestamp = i64::try_from(at.as_nanosecond()).unwrap();
@@ -66,13 +76,7 @@ fn a_sample() -> Sample {
         containers: vec![container],
         volumes: vec![("v".into(), disk.with(1000, 9))],
     };
-    let machine = Machine {
-        booted: Some(at),
-        cpu_nanoseconds: Some(60_000_000_000),
-        cores: 2,
-        memory: Some(machine::Memory { total: 1000, free: 100, available: 700, ..Default::default() }),
-        ..Machine::default()
-    };
+    let machine = a_machine(at);
     Sample {
         at,
         node: "node".into(),
