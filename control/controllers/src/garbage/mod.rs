@@ -56,12 +56,10 @@ impl Controller for GarbageCollector {
         let mut graph = self.graph();
         graph.replace(&place, old, new);
         let mut places: Vec<Place> = Vec::new();
-        let waits = |object: Option<&Value>| object.map(collects);
         let references = |object: Option<&Value>| object.map(|o| o["metadata"]["ownerReferences"].clone());
         let changed = references(old) != references(new);
         if let Some(new) = new {
-            let concerns =
-                changed && is_owned(new) || collects(new).is_some() && waits(old) != waits(Some(new));
+            let concerns = changed && is_owned(new) || collects(new).is_some();
             places.extend(concerns.then(|| place.clone()));
         }
         // Those that depend on what is gone, or is only waiting for them.
