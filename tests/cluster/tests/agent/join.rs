@@ -128,7 +128,8 @@ async fn a_new_certificate_is_shown_at_once() {
         answer["status"]["userInfo"]["username"].as_str().unwrap().to_owned()
     };
     assert_eq!(who().await, "system:node:n1");
-    let other = served.server.pki.issue_client("system:node:n2", &["system:nodes"], served.server.now()).unwrap();
+    let other =
+        served.server.pki.issue_client("system:node:n2", &["system:nodes"], served.server.now()).unwrap();
     let credentials = identity.config().credentials.clone().unwrap();
     credentials.replace(other.certificate.as_bytes(), other.key.as_bytes()).unwrap();
     assert_eq!(who().await, "system:node:n2");

@@ -211,14 +211,13 @@ async fn many_pods_at_once() {
     for n in 0..100 {
         api.until("pods", "default", &format!("p{n}"), ready).await;
     }
-    let inside = || node.fake.inside();
-    assert_eq!((inside().sandboxes.len(), inside().containers.len()), (100, 100));
+    node.until(|inside| inside.sandboxes.len() == 100 && inside.containers.len() == 100).await;
     for n in 0..100 {
         api.delete("pods", "default", &format!("p{n}")).await;
     }
     for n in 0..100 {
         api.gone("pods", "default", &format!("p{n}")).await;
     }
-    assert!(inside().sandboxes.is_empty() && inside().containers.is_empty());
+    node.until(|inside| inside.sandboxes.is_empty() && inside.containers.is_empty()).await;
     node.stop().await;
 }

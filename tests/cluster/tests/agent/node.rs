@@ -58,7 +58,8 @@ impl Api {
         let local = apiserver::front::local(&self.server, &name, &["system:nodes"]);
         let (away, cut) = (self.away.clone(), self.cut.clone());
         let flaky: Local = Arc::new(move |request| {
-            let (local, away, cut) = (local.clone(), away.load(Ordering::Relaxed), cut.lock().unwrap().clone());
+            let (local, away, cut) =
+                (local.clone(), away.load(Ordering::Relaxed), cut.lock().unwrap().clone());
             Box::pin(async move {
                 if away != 0 {
                     let empty = Full::new(Bytes::from("away")).map_err(|never| match never {}).boxed_unsync();
