@@ -168,10 +168,7 @@ async fn serve(
     let checkpoints = Checkpoints::open(&config.pods_dir()).map_err(unkept)?;
     let (records, unread) = checkpoints.read().map_err(unkept)?;
     for error in unread {
-        tracing::error!(
-            "{error}: {}",
-            std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default()
-        );
+        tracing::error!("{}", effect::chain(&error));
     }
     let socket = config.socket();
     let listener = linux::socket::listen(&socket)

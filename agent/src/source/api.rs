@@ -89,7 +89,7 @@ fn changes(event: &Event, node: &str) -> Vec<Change> {
         uid: object::uid(old).to_owned(),
         grace_seconds: object::at(old, &["metadata", "deletionGracePeriodSeconds"]).and_then(Value::as_i64),
     });
-    let here = new.and_then(|new| bound(new)).map(|bound| Change::Pod(Box::new(bound)));
+    let here = new.and_then(bound).map(|bound| Change::Pod(Box::new(bound)));
     gone.into_iter().chain(here).collect()
 }
 
