@@ -200,6 +200,10 @@ impl Node {
     /// Pods as the agent reports them: a v1 PodList.
     pub fn pods(&self) -> Result<Vec<Value>> {
         let answer = http::get_unix(&self.data().join("run/agent.sock"), "/pods")?;
+        if answer.status == 503 {
+            // It has not looked at the runtime yet.
+            return Ok(Vec::new());
+        }
         let list: Value = serde_json::from_str(&answer.body).with_context(|| answer.body.clone())?;
         Ok(list["items"].as_array().cloned().unwrap_or_default())
     }
