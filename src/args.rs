@@ -28,12 +28,12 @@ pub(crate) struct Cleat {
 pub(crate) enum Command {
     /// Run a cluster on this machine: control plane and node in one process
     #[command(after_help = UP_EXAMPLES)]
-    Up(Up),
+    Up(Box<Up>),
     /// Make this machine a node of a cluster, and run it
     #[command(after_help = cluster::JOIN_EXAMPLES)]
-    Join(Join),
+    Join(Box<Join>),
     /// Run the node alone, as a member of the cluster that it has joined
-    Node(NodeCommand),
+    Node(Box<NodeCommand>),
     /// Make, list and revoke the tokens that nodes join by
     Token(Token),
     /// End all pods within their grace periods, and stop
@@ -46,7 +46,7 @@ pub(crate) enum Command {
     Agent(Agent),
     /// Run the control plane alone: API server, store, controllers and scheduler
     #[command(after_help = control::EXAMPLES)]
-    Control(Control),
+    Control(Box<Control>),
     /// The daily verbs: objects of a cluster, or pods, containers and images of this node
     #[command(after_help = CTL_EXAMPLES)]
     Ctl(Ctl),

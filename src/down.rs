@@ -23,28 +23,39 @@ const STOP_SECONDS: u64 = 10;
 
 pub(crate) async fn run(down: Down) -> anyhow::Result<()> {
     let paths = Paths::resolve(&down.dirs)?;
-    if down.timeout > 0 && paths.node().join("kubeconfig").exists() {
-        give_away(&paths, Duration::from_secs(down.timeout)).await;
+    let ended = end(&paths, &down.dirs, &down.runtime, Duration::from_secs(down.timeout)).await?;
+    println!("{ended} pods ended; {} keeps images and logs", paths.data.display());
+    Ok(())
+}
+
+/// Gives pods away for as long as `limit`, ends the others, and takes away what the node had of the network. Gives how
+/// many pods were ended.
+pub(crate) async fn end(
+    paths: &Paths,
+    dirs: &args::Dirs,
+    runtime: &args::Runtime,
+    limit: Duration,
+) -> anyhow::Result<usize> {
+    if !limit.is_zero() && paths.node().join("kubeconfig").exists() {
+        give_away(paths, limit).await;
     }
-    let _lock = take_over(&paths).await?;
-    let node = args::Node::default();
+    let _lock = take_over(paths).await?;
     // An agent without manifests ends every pod it finds, as it would one whose manifest was removed.
-    let agent = agent_config(&paths, &node, None)?;
-    let server = cri::Server::open(cri_config(&paths, &down.runtime)?).await?;
+    let agent = agent_config(paths, &args::Node::default(), None)?;
+    let server = cri::Server::open(cri_config(paths, runtime)?).await?;
     let shutdown = CancellationToken::new();
     let drained = async {
-        let result = drain(&Node::new(&down.dirs)?, &shutdown).await;
+        let result = drain(&Node::new(dirs)?, &shutdown).await;
         shutdown.cancel();
         result
     };
     let (served, drained) = tokio::join!(serve(server, agent, shutdown.clone()), drained);
     let ended = drained.and_then(|ended| served.map(|()| ended))?;
-    network::remove(&paths).context("removing the pods' bridge")?;
-    if in_cluster(&paths) {
-        leave(&paths)?;
+    network::remove(paths).context("removing the pods' bridge")?;
+    if in_cluster(paths) {
+        leave(paths)?;
     }
-    println!("{ended} pods ended; {} keeps images and logs", paths.data.display());
-    Ok(())
+    Ok(ended)
 }
 
 /// Whether this machine is, or was, a cluster or a node of one.

@@ -59,15 +59,15 @@ fn run(cleat: args::Cleat) -> anyhow::Result<ExitCode> {
     let done = |()| ExitCode::SUCCESS;
     let result = runtime.block_on(async {
         match cleat.command {
-            args::Command::Up(up) => up::run(up).await.map(done),
-            args::Command::Join(join) => join::join(join).await.map(done),
-            args::Command::Node(node) => join::node(node).await.map(done),
+            args::Command::Up(up) => up::run(*up).await.map(done),
+            args::Command::Join(join) => join::join(*join).await.map(done),
+            args::Command::Node(node) => join::node(*node).await.map(done),
             args::Command::Reset(reset) => reset::run(reset).await.map(done),
             args::Command::Token(token) => token::run(token).await.map(done),
             args::Command::Down(down) => down::run(down).await.map(done),
             args::Command::Cri(cri) => daemon::cri(cri).await.map(done),
             args::Command::Agent(agent) => daemon::agent(agent).await.map(done),
-            args::Command::Control(control) => control::run(control).await.map(done),
+            args::Command::Control(control) => control::run(*control).await.map(done),
             args::Command::Ctl(ctl) => ctl::run(ctl).await,
             args::Command::Why(why) => why::run(why).await.map(done),
             args::Command::Image(image) => image::run(image).await.map(done),

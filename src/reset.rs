@@ -3,14 +3,17 @@
 use std::fs;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use crate::args::{Down, Reset};
+use crate::args::Reset;
 use crate::down;
 use crate::output::{GREEN, paint};
 use crate::paths::Paths;
 
+/// How long other nodes may take to take the pods over.
+const GIVE_AWAY: Duration = Duration::from_secs(60);
 /// What our tables in the kernel are named after.
 const TABLES: &str = "cleat";
 
@@ -19,7 +22,8 @@ pub(crate) async fn run(reset: Reset) -> anyhow::Result<()> {
     if !reset.yes && !sure(&paths)? {
         bail!("nothing was changed");
     }
-    down::run(Down { dirs: reset.dirs.clone(), runtime: reset.runtime.clone(), timeout: 0 }).await?;
+    let ended = down::end(&paths, &reset.dirs, &reset.runtime, GIVE_AWAY).await?;
+    println!("{ended} pods ended");
     for dir in folders(&paths) {
         remove(&dir)?;
     }

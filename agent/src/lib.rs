@@ -45,8 +45,8 @@ use std::sync::Arc;
 
 pub use config::{Api, Config};
 pub use identity::{IdentityFailed, Join, NodeIdentity, SignFailed};
-pub use pki::Identity;
 pub use kubelet::KubeletConfigurationError;
+pub use pki::Identity;
 pub use server::{Authorization, Serving};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;

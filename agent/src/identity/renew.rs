@@ -7,7 +7,7 @@ use client::Client;
 use jiff::{SignedDuration, Timestamp};
 use pki::{Certificate, Names};
 
-use super::{NodeIdentity, IdentityFailed, bootstrap};
+use super::{IdentityFailed, NodeIdentity, bootstrap};
 use crate::clock::Clock;
 
 /// How long a request waits for its answer.

@@ -32,8 +32,8 @@ mod replicationcontroller;
 mod resources;
 mod roles;
 mod service_cidrs;
-mod storage;
 mod statefulset;
+mod storage;
 mod ttl;
 mod write;
 

@@ -47,7 +47,9 @@ fn a_deployment_from_apply_to_delete() -> Result<()> {
     kubectl("rollout status deployment/web --timeout=60s")?;
     kubectl("set env deployment/web GREETING=Ahoy")?;
     kubectl("rollout status deployment/web --timeout=90s")?;
-    ensure!(kubectl("rollout history deployment/web")?.lines().filter(|l| l.starts_with(['1', '2'])).count() == 2);
+    ensure!(
+        kubectl("rollout history deployment/web")?.lines().filter(|l| l.starts_with(['1', '2'])).count() == 2
+    );
     kubectl("rollout undo deployment/web")?;
     kubectl("rollout status deployment/web --timeout=90s")?;
     let greeting = "{.spec.template.spec.initContainers[0].env[0].value}";
@@ -84,7 +86,10 @@ fn into_a_container_and_out_again() -> Result<()> {
     ensure!(kubectl(&["exec", "box", "--", "echo", "hello"])? == "hello\n");
     let failed = cluster.kubectl_output(&["exec", "box", "--", "sh", "-c", "exit 7"], "")?;
     ensure!(failed.status.code() == Some(7), "{failed:?}");
-    ensure!(cluster.kubectl_with(&["exec", "-i", "box", "--", "cat"], "through and through")? == "through and through");
+    ensure!(
+        cluster.kubectl_with(&["exec", "-i", "box", "--", "cat"], "through and through")?
+            == "through and through"
+    );
     ensure!(kubectl(&["logs", "box"])? == "first\n");
     // Several times what any buffer on the way holds.
     let machine = cluster.node(0).machine();
@@ -149,7 +154,14 @@ fn nodes_are_cordoned_tainted_and_drained() -> Result<()> {
     ensure!(on(&pods, &second) == 0, "a cordoned node got pods");
     cluster.kubectl(&["uncordon", &second])?;
     let first = cluster.name(0)?;
-    cluster.kubectl(&["drain", &first, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=90s"])?;
+    cluster.kubectl(&[
+        "drain",
+        &first,
+        "--ignore-daemonsets",
+        "--delete-emptydir-data",
+        "--force",
+        "--timeout=90s",
+    ])?;
     cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=90s"])?;
     ensure!(on(&cluster.get(&["pods"])?, &first) == 0, "a drained node has pods");
     cluster.kubectl(&["uncordon", &first])?;

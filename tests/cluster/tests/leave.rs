@@ -35,7 +35,8 @@ fn a_cluster_that_was_ended_comes_back_as_it_was() -> Result<()> {
     let mut cluster = Cluster::new(1)?;
     cluster.apply(WEB)?;
     cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"])?;
-    let uids = |cluster: &Cluster| cluster.kubectl(&["get", "pods", "-o", "jsonpath={.items[*].metadata.uid}"]);
+    let uids =
+        |cluster: &Cluster| cluster.kubectl(&["get", "pods", "-o", "jsonpath={.items[*].metadata.uid}"]);
     let before = uids(&cluster)?;
     let said = cluster.node(0).cleat(&["down"])?;
     ensure!(said.contains("4 pods ended"), "{said}");

@@ -63,7 +63,11 @@ fn items(list: &Value) -> &[Value] {
 /// The nodes that the pods of `web` are on, those that are ending left out.
 fn nodes_of(list: &Value) -> BTreeSet<String> {
     let stays = |pod: &&Value| pod["metadata"]["deletionTimestamp"].is_null();
-    items(list).iter().filter(stays).filter_map(|pod| pod["spec"]["nodeName"].as_str().map(str::to_owned)).collect()
+    items(list)
+        .iter()
+        .filter(stays)
+        .filter_map(|pod| pod["spec"]["nodeName"].as_str().map(str::to_owned))
+        .collect()
 }
 
 /// What every pod of the service answers, asked from the node's own network until all have.
@@ -99,7 +103,16 @@ fn pods_spread_and_services_lead_across() -> Result<()> {
     let page = cluster.kubectl(&["exec", name, "--", "sh", "-c", &script])?;
     ensure!(page.contains(to["metadata"]["name"].as_str().context("no name")?), "{page}");
     // By name, from a pod.
-    let page = cluster.kubectl(&["exec", name, "--", "timeout", "5", "wget", "-qO-", "http://web.default.svc.cluster.local"])?;
+    let page = cluster.kubectl(&[
+        "exec",
+        name,
+        "--",
+        "timeout",
+        "5",
+        "wget",
+        "-qO-",
+        "http://web.default.svc.cluster.local",
+    ])?;
     ensure!(page.starts_with("1 web-"), "{page}");
     Ok(())
 }
@@ -162,7 +175,8 @@ fn a_node_that_is_cut_off_is_replaced_and_comes_back() -> Result<()> {
     cluster.cable(2, true)?;
     cluster.wait_ready()?;
     // What was evicted meanwhile ends there now.
-    cluster.wait("the evicted pods to be gone", 60, &["pods", "-l", "app=web"], |list| items(list).len() == 3)?;
+    cluster
+        .wait("the evicted pods to be gone", 60, &["pods", "-l", "app=web"], |list| items(list).len() == 3)?;
     wait::until("no container of it on the node", 60, || {
         let pods = cluster.node(2).pods()?;
         let left = pods.iter().filter(|pod| pod["metadata"]["labels"]["app"] == "web").count();
@@ -170,7 +184,9 @@ fn a_node_that_is_cut_off_is_replaced_and_comes_back() -> Result<()> {
     })?;
     // And it takes new ones.
     cluster.kubectl(&["scale", "deployment/web", "--replicas=6"])?;
-    cluster.wait("pods on the node again", 60, &["pods", "-l", "app=web"], |list| nodes_of(list).contains(&lost))?;
+    cluster.wait("pods on the node again", 60, &["pods", "-l", "app=web"], |list| {
+        nodes_of(list).contains(&lost)
+    })?;
     rolled_out(&cluster)?;
     answers(&cluster, 2, 6)?;
     Ok(())

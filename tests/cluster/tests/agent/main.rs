@@ -1,7 +1,9 @@
 //! The agent on a real API server in this process, as the node that it is: with the node authorizer and every
 //! admission plug-in in its way. Containers are those of a fake CRI server.
+#![allow(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 #[path = "../../../../agent/src/tests/fake.rs"]
+#[allow(dead_code, reason = "the agent's own tests use more of it")]
 mod fake;
 mod join;
 mod node;
