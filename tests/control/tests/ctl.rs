@@ -117,7 +117,7 @@ fn refusals_say_what_to_do() {
         ("scale cm a --replicas 1", "error: configmap/a has no replicas to scale"),
         (
             "logs web",
-            "error: an API server without nodes has no logs and no containers; on the node itself name its --data-dir",
+            "error: pods \"web\" not found",
         ),
         ("get pods --context other", ""),
     ] {
