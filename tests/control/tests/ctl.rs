@@ -115,10 +115,7 @@ fn refusals_say_what_to_do() {
         ("label ns default", "error: which labels? KEY=VALUE sets one, KEY- removes it"),
         ("label ns default a=b x", r#"error: "x" is neither KEY=VALUE nor KEY-"#),
         ("scale cm a --replicas 1", "error: configmap/a has no replicas to scale"),
-        (
-            "logs web",
-            "error: pods \"web\" not found",
-        ),
+        ("logs web", "error: pods \"web\" not found"),
         ("get pods --context other", ""),
     ] {
         let error = refused(&control, line);
