@@ -10,9 +10,10 @@ use crate::args::Install;
 
 /// The programs, as they lie beside the running one.
 const PROGRAMS: [&str; 4] = ["cleat", "cleat-monitor", "cleat-oci", "cleat-cni"];
-const UNITS: [(&str, &str); 3] = [
+const UNITS: [(&str, &str); 4] = [
     ("cleat.service", include_str!("../packaging/cleat.service")),
     ("cleat-control.service", include_str!("../packaging/cleat-control.service")),
+    ("cleat-node.service", include_str!("../packaging/cleat-node.service")),
     ("cleat-cri.service", include_str!("../packaging/cleat-cri.service")),
 ];
 const MANIFESTS: &str = "/etc/cleat/manifests";
@@ -37,7 +38,8 @@ pub(crate) fn run(install: &Install) -> anyhow::Result<()> {
         fs::create_dir_all(MANIFESTS).with_context(|| format!("making {MANIFESTS}"))?;
     }
     println!(
-        "\nNext: systemctl daemon-reload && systemctl enable --now cleat; put Pod manifests into {MANIFESTS}."
+        "\nNext: systemctl daemon-reload && systemctl enable --now cleat for a cluster on this machine;\n\
+         cleat join …, then systemctl enable --now cleat-node for a node of another. Static pods go into {MANIFESTS}."
     );
     Ok(())
 }
