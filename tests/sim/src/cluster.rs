@@ -14,8 +14,11 @@ use crate::time::{Now, seconds};
 
 /// How many things may happen in a run; one that needs more does not come to rest.
 const STEPS_MAX: usize = 400_000;
-/// How long after the last fault everything must be as it should.
-const REST: Duration = seconds(900);
+/// What all nodes together have for pods, in thousandths of a core; a pod asks for a hundred.
+const ROOM: i64 = 2000;
+/// How long after the last fault everything must be as it should, and how often that is looked at.
+const REST: Duration = seconds(600);
+const LOOK: Duration = seconds(60);
 
 /// A law that was broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +48,8 @@ struct Cluster {
     /// When people do something next, and when something goes wrong.
     people_at: Duration,
     fault_at: Duration,
+    /// The longest peace between two faults, in milliseconds.
+    pace: u64,
     /// When both leave the cluster alone.
     end: Duration,
 }
@@ -69,16 +74,20 @@ impl Cluster {
         let now = Now::new(Duration::ZERO, 0);
         let mut server = Server::default();
         people::begin(&mut server, now.clock, &mut rng);
-        let mut nodes: Vec<Node> = (0..rng.usize(1..4)).map(|n| Node::new(format!("n{n}"))).collect();
-        nodes.iter_mut().for_each(|node| node.start(&server, now));
+        let count = rng.i64(1..4);
+        // Together they have room for what people want, and little more.
+        let node = |n| Node::new(format!("n{n}"), ROOM / count);
+        let mut nodes: Vec<Node> = (0..count).map(node).collect();
+        nodes.iter_mut().for_each(|node| node.start(now));
         let calm = rng.u8(..4) == 0;
-        server.trouble = if calm { 0 } else { rng.u32(..15) };
+        server.trouble = if calm { 0 } else { *rng.choice(&[0, 3, 10, 40]).expect("there are some") };
         Self {
             control: Ok(Control::new(&server)),
             placer: Ok(Placer::new(&server, now)),
             laws: Laws::new(calm),
             people_at: seconds(rng.u64(20..60)),
             fault_at: if calm { Duration::MAX } else { seconds(rng.u64(1..40)) },
+            pace: *rng.choice(&[2_000, 10_000, 40_000]).expect("there are some"),
             end: seconds(rng.u64(60..240)),
             log: log.then(Vec::new),
             rng,
@@ -96,12 +105,20 @@ impl Cluster {
         }
         self.calm_down();
         let rest = self.now + REST;
-        while self.now < rest {
-            self.step()?;
+        loop {
+            let look = self.now + LOOK;
+            while self.now < look {
+                self.step()?;
+            }
+            let mut unmet = laws::unmet(&self.server, &self.nodes);
+            unmet.extend(control::wishes(&self.server, Now::new(self.now, self.ahead).clock));
+            if unmet.is_empty() {
+                return Ok(());
+            }
+            if self.now > rest {
+                return Err(format!("comes_to_rest: {}", unmet.join("; ")));
+            }
         }
-        let mut unmet = laws::unmet(&self.server, &self.nodes);
-        unmet.extend(control::wishes(&self.server, Now::new(self.now, self.ahead).clock));
-        if unmet.is_empty() { Ok(()) } else { Err(format!("comes_to_rest: {}", unmet.join("; "))) }
     }
 
     /// No more faults: what is away returns.
@@ -176,7 +193,7 @@ impl Cluster {
                 Some(people::act(&mut self.server, now.clock, self.laws.calm, &mut self.rng))
             }
             1 => {
-                self.fault_at = self.now + Duration::from_millis(self.rng.u64(100..30_000));
+                self.fault_at = self.now + Duration::from_millis(self.rng.u64(100..self.pace));
                 self.laws.troubled = self.now + seconds(60);
                 Some(self.fault())
             }
@@ -220,7 +237,7 @@ impl Cluster {
             }
             2 if node.off_until.is_none() => {
                 node.crash(now, rng);
-                node.start(&self.server, now);
+                node.start(now);
                 format!("the agent of {} crashes and starts", node.name)
             }
             3 => {

@@ -24,6 +24,8 @@ const SETTLE: Duration = seconds(90);
 pub(crate) struct Laws {
     /// Where each pod was bound, by uid.
     places: BTreeMap<String, String>,
+    /// How many pods each `ReplicaSet` was to have since when, by uid.
+    wanted: BTreeMap<String, Vec<(Duration, i64)>>,
     /// When each pod went, by uid.
     gone: BTreeMap<String, Duration>,
     /// The Deployments that were once complete, in a cluster without faults: name, and how many pods must be ready.
@@ -50,6 +52,12 @@ impl Laws {
         }
         runs_once(nodes)?;
         let changes = std::mem::take(&mut server.fresh);
+        for change in changes.iter().filter(|c| c.resource.plural == "replicasets") {
+            if let Some(set) = &change.new {
+                let wanted = object::number(set, &["spec", "replicas"]).unwrap_or(1);
+                self.wanted.entry(object::uid(set).to_owned()).or_default().push((now, wanted));
+            }
+        }
         let pods: Vec<&Change> = changes.iter().filter(|c| c.resource.plural == "pods").collect();
         if !pods.is_empty() {
             for change in pods {
@@ -59,6 +67,7 @@ impl Laws {
                 }
             }
             fits(server)?;
+            self.none_too_many(server, now)?;
             if self.calm {
                 self.rolls(server)?;
             }
@@ -79,6 +88,40 @@ impl Laws {
         }
         if !node.is_empty() {
             self.places.insert(object::uid(pod).to_owned(), node.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Nothing is made twice: a `ReplicaSet` never has more pods than it was to have a while ago or since, a `DaemonSet`
+    /// never two on a node.
+    fn none_too_many(&self, server: &Server, now: Duration) -> Result<(), String> {
+        let mut counts: BTreeMap<(String, String), i64> = BTreeMap::new();
+        for pod in server.list(PODS) {
+            let Some(owner) = object::controller(&pod) else { continue };
+            let node = object::text(&pod, &["spec", "nodeName"]);
+            if object::is_terminating(&pod) || pod::has_ended(&pod) {
+                continue;
+            }
+            match owner.kind {
+                "ReplicaSet" => *counts.entry((owner.uid.to_owned(), String::new())).or_default() += 1,
+                "DaemonSet" if !node.is_empty() => {
+                    *counts.entry((owner.uid.to_owned(), node.to_owned())).or_default() += 1;
+                }
+                _ => {}
+            }
+        }
+        for ((uid, node), count) in counts {
+            // A decision may be as old as a watch hangs.
+            let most = match self.wanted.get(&uid) {
+                Some(wanted) => {
+                    let old = wanted.iter().rposition(|(since, _)| *since + SETTLE <= now).unwrap_or(0);
+                    wanted[old..].iter().map(|(_, wanted)| *wanted).max().unwrap_or(0)
+                }
+                None => 1,
+            };
+            if count > most {
+                return Err(format!("none_too_many: {count} pods of {uid} {node}, at most {most} wanted"));
+            }
         }
         Ok(())
     }

@@ -18,9 +18,8 @@ use crate::runtime::Runtime;
 use crate::server::{Change, Of, Server};
 use crate::time::{Now, seconds};
 
-/// How much of it is for pods.
-pub(crate) const CPU_MILLIS: i64 = 2000;
-pub(crate) const PODS: i64 = 20;
+/// How many pods it takes.
+const PODS: i64 = 20;
 const READS: [Of; 2] = [("", "nodes"), ("", "pods")];
 
 /// What is told of a pod.
@@ -46,11 +45,15 @@ pub(crate) struct Agent {
     told: BTreeMap<String, Told>,
     plan_at: Option<Duration>,
     beat_at: Duration,
+    /// It has heard of all its pods.
+    synced: bool,
 }
 
 /// The node.
 pub(crate) struct Node {
     pub(crate) name: String,
+    /// How much of it is for pods, in thousandths of a core.
+    cpu: i64,
     pub(crate) runtime: Runtime,
     /// None while it does not run.
     pub(crate) agent: Option<Agent>,
@@ -68,6 +71,7 @@ pub(crate) struct Node {
 
 enum Step {
     See(Of),
+    Sync,
     Pass,
     Plan,
     Finish(usize),
@@ -77,9 +81,10 @@ enum Step {
 
 impl Node {
     /// A machine without anything.
-    pub(crate) fn new(name: String) -> Self {
+    pub(crate) fn new(name: String, cpu: i64) -> Self {
         Self {
             name,
+            cpu,
             runtime: Runtime::default(),
             agent: None,
             disk: Vec::new(),
@@ -91,7 +96,7 @@ impl Node {
     }
 
     /// The agent begins, with what the disk has.
-    pub(crate) fn start(&mut self, server: &Server, now: Now) {
+    pub(crate) fn start(&mut self, now: Now) {
         let mut agent = Agent {
             cache: Cache::default(),
             desired: Desired::default(),
@@ -102,8 +107,9 @@ impl Node {
             told: BTreeMap::new(),
             plan_at: Some(now.since),
             beat_at: now.since,
+            synced: false,
         };
-        agent.observed.node = work::machine(&self.name);
+        agent.observed.node = work::machine(&self.name, self.cpu);
         for (pod, status) in &self.disk {
             let seen = ObservedPod {
                 status: status.clone(),
@@ -114,12 +120,18 @@ impl Node {
             agent.observed.pods.insert(pod.uid.clone(), seen);
             agent.desired.pods.push(pod.clone());
         }
+        self.agent = Some(agent);
+    }
+
+    /// The agent hears of the API server for the first time.
+    fn sync(&mut self, server: &Server, now: Now) -> Option<String> {
+        let agent = self.agent.as_mut()?;
         let (cache, events) = Cache::new(&READS, Some(&self.name), server);
         agent.cache = cache;
         agent.take(&events, &self.name, now);
         agent.synced(now);
-        self.agent = Some(agent);
         self.adopt(now);
+        Some(format!("{} has {} pods to look after", self.name, events.len()))
     }
 
     /// The agent dies; of what it was doing some has happened.
@@ -145,7 +157,7 @@ impl Node {
 
     /// A watch broke.
     pub(crate) fn relist(&mut self, of: Of, server: &Server, now: Now) {
-        let Some(agent) = &mut self.agent else { return };
+        let Some(agent) = self.agent.as_mut().filter(|agent| agent.synced) else { return };
         let events = agent.cache.relist(of, server);
         agent.take(&events, &self.name, now);
     }
@@ -164,7 +176,9 @@ impl Node {
         }
         let done = agent.under_way.iter().enumerate().filter(|(_, (at, _))| *at <= now);
         steps.extend(done.map(|(at, _)| Step::Finish(at)));
-        if self.cut_until <= now {
+        if self.cut_until <= now && !agent.synced {
+            steps.push(Step::Sync);
+        } else if self.cut_until <= now {
             steps.extend(agent.cache.behind(server, now).into_iter().map(Step::See));
             let due = agent.told.iter().filter(|(_, told)| told.due.is_some_and(|at| at <= now));
             steps.extend(due.map(|(uid, _)| Step::Report(uid.clone())));
@@ -186,7 +200,8 @@ impl Node {
         let runtime = self.runtime.wake_at();
         let Some(agent) = &self.agent else { return runtime };
         let told = agent.told.values().filter_map(|told| told.due);
-        let talk = told.chain([agent.beat_at]).chain(agent.cache.wake_at(server)).min();
+        let sync = (!agent.synced).then_some(now);
+        let talk = told.chain([agent.beat_at]).chain(sync).chain(agent.cache.wake_at(server)).min();
         let talk = talk.map(|at| at.max(self.cut_until));
         let work = agent.under_way.iter().map(|(at, _)| *at);
         work.chain(agent.plan_at).chain(talk).chain(runtime).min()
@@ -196,7 +211,7 @@ impl Node {
     pub(crate) fn step(&mut self, server: &mut Server, now: Now, rng: &mut Rng) -> Option<String> {
         if self.off_until.is_some_and(|until| until <= now.since) {
             self.off_until = None;
-            self.start(server, now);
+            self.start(now);
             return Some(format!("{} is on again", self.name));
         }
         let mut steps = self.steps(server, now.since);
@@ -209,9 +224,12 @@ impl Node {
             self.look(now.since);
             return Some(format!("{}: {ended:?} end", self.name));
         }
+        if let Step::Sync = step {
+            return self.sync(server, now);
+        }
         let agent = self.agent.as_mut()?;
         match step {
-            Step::Pass => None,
+            Step::Pass | Step::Sync => None,
             Step::See(of) => {
                 let events = agent.cache.see(of, server, rng.usize(1..8));
                 agent.take(&events, &self.name, now);
@@ -222,7 +240,7 @@ impl Node {
             Step::Report(uid) => agent.report(&uid, &self.name, server, now, rng),
             Step::Beat => {
                 agent.beat_at = now.since + seconds(10);
-                Some(api::beat(&self.name, server, now, rng))
+                Some(api::beat((&self.name, self.cpu), server, now, rng))
             }
         }
     }

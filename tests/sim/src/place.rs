@@ -144,11 +144,9 @@ impl Placer {
                 self.snapshot.remove_node(object::name(object));
                 self.queue.heed(News::NodeGone, &self.snapshot, now);
             }
-            ("nodes", Some(new)) => {
-                if old.is_none_or(|old| Snapshot::differs(old, new)) {
-                    self.snapshot.set_node(new);
-                    self.queue.heed(News::Node(object::name(new)), &self.snapshot, now);
-                }
+            ("nodes", Some(new)) if old.is_none_or(|old| Snapshot::differs(old, new)) => {
+                self.snapshot.set_node(new);
+                self.queue.heed(News::Node(object::name(new)), &self.snapshot, now);
             }
             ("namespaces", _) => self.queue.heed(News::Namespace, &self.snapshot, now),
             ("persistentvolumeclaims" | "persistentvolumes" | "storageclasses", _) => {

@@ -75,13 +75,15 @@ impl Runtime {
         self.ids += 1;
         let new = format!("{uid}-{}", self.ids);
         let found = self.pods.entry(uid.to_owned()).or_default();
-        let law = |holds: bool, what: &str| match holds {
-            true => Ok(()),
-            false => Err(format!("{uid}: {what}")),
-        };
+        if let Action::StartContainer { id, .. } = action
+            && found.containers.iter().any(|c| c.id == *id && c.image_ref.starts_with("job"))
+        {
+            self.ends.insert((now.since + seconds(rng.u64(1..20)), id.clone()), uid.to_owned());
+        }
+        let of = |what| format!("{uid}: {what}");
         match action {
             Action::CreateSandbox { attempt } => {
-                law(found.sandboxes.iter().all(|s| !s.ready), "two sandboxes at a time")?;
+                law(found.sandboxes.iter().all(|s| !s.ready), "two sandboxes at a time").map_err(of)?;
                 let ip = format!("10.244.0.{}", self.ids % 250 + 1).parse().expect("an address");
                 let (attempt, created_at) = (*attempt, now.clock);
                 let sandbox =
@@ -95,20 +97,35 @@ impl Runtime {
                 stopped.for_each(|s| (s.ready, s.stopped) = (false, true));
             }
             Action::RemoveSandbox { id } => {
-                law(
-                    found.containers.iter().all(|c| c.sandbox != *id),
-                    "a sandbox goes before its containers",
-                )?;
+                let left = found.containers.iter().any(|c| c.sandbox == *id);
+                law(!left, "a sandbox goes before its containers").map_err(of)?;
                 found.sandboxes.retain(|s| s.id != *id);
             }
+            action => found.act(new, action, now).map_err(of)?,
+        }
+        if found.sandboxes.is_empty() && found.containers.is_empty() {
+            self.pods.remove(uid);
+        }
+        Ok(())
+    }
+}
+
+fn law(holds: bool, what: &'static str) -> Result<(), &'static str> {
+    if holds { Ok(()) } else { Err(what) }
+}
+
+impl Found {
+    /// Does what an action asks of a container.
+    fn act(&mut self, new: String, action: &Action, now: Now) -> Result<(), &'static str> {
+        match action {
             Action::CreateContainer { name, sandbox, attempt, crashes, image } => {
                 law(
-                    found.sandboxes.iter().any(|s| s.id == *sandbox && s.ready),
+                    self.sandboxes.iter().any(|s| s.id == *sandbox && s.ready),
                     "a container without sandbox",
                 )?;
                 let before = |c: &Container| c.name != *name || c.attempt < *attempt && !c.alive();
-                law(found.containers.iter().all(before), "a container is made twice")?;
-                found.containers.push(Container {
+                law(self.containers.iter().all(before), "a container is made twice")?;
+                self.containers.push(Container {
                     id: new,
                     name: name.clone(),
                     sandbox: sandbox.clone(),
@@ -122,30 +139,23 @@ impl Runtime {
                 });
             }
             Action::StartContainer { name, id } => {
-                let twice = found.containers.iter().any(|c| c.name == *name && c.alive());
+                let twice = self.containers.iter().any(|c| c.name == *name && c.alive());
                 law(!twice, "a container is started twice")?;
-                let started = found.containers.iter_mut().find(|c| c.id == *id && c.state == State::Created);
+                let started = self.containers.iter_mut().find(|c| c.id == *id && c.state == State::Created);
                 if let Some(started) = started {
                     started.state = State::Running { started_at: now.clock };
-                    if started.image_ref.starts_with("job") {
-                        let at = now.since + seconds(rng.u64(1..20));
-                        self.ends.insert((at, id.clone()), uid.to_owned());
-                    }
                 }
             }
             Action::StopContainer { id, .. } => {
-                let stopped = found.containers.iter_mut().filter(|c| c.id == *id && c.alive());
+                let stopped = self.containers.iter_mut().filter(|c| c.id == *id && c.alive());
                 stopped.for_each(|c| end(c, 143, now.clock));
             }
             Action::RemoveContainer { id, .. } => {
-                let alive = found.containers.iter().any(|c| c.id == *id && c.alive());
+                let alive = self.containers.iter().any(|c| c.id == *id && c.alive());
                 law(!alive, "a container that runs is removed")?;
-                found.containers.retain(|c| c.id != *id);
+                self.containers.retain(|c| c.id != *id);
             }
             _ => {}
-        }
-        if found.sandboxes.is_empty() && found.containers.is_empty() {
-            self.pods.remove(uid);
         }
         Ok(())
     }

@@ -11,12 +11,15 @@ fn number(name: &str) -> Option<u64> {
 
 /// The steps of a seed; the end is a panic with all of them when it breaks a law.
 fn check(seed: u64) -> usize {
-    if let Ok((steps, _)) = run(seed, false) {
-        return steps;
+    let again = format!("again: SIM_SEED={seed} cargo test -p sim");
+    match std::panic::catch_unwind(|| run(seed, false)) {
+        Ok(Ok((steps, _))) => return steps,
+        Ok(Err(_)) => {}
+        Err(_) => panic!("seed {seed} panics\n{again}"),
     }
     let Broken { law, steps, log } = run(seed, true).expect_err("a seed does the same again");
     let log = log.join("\n");
-    panic!("{log}\nseed {seed}, after {steps} steps: {law}\nagain: SIM_SEED={seed} cargo test -p sim");
+    panic!("{log}\nseed {seed}, after {steps} steps: {law}\n{again}");
 }
 
 #[test]

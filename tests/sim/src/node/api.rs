@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use proto_kube::object;
 use serde_json::{Value, json};
 
-use super::{Agent, CPU_MILLIS, PODS};
+use super::{Agent, PODS};
 use crate::server::{Change, Server, Trouble, said, served};
 use crate::time::{Now, seconds};
 
@@ -51,6 +51,7 @@ impl Agent {
 
     /// What was there at the start has been told: what is not among it nobody wants.
     pub(super) fn synced(&mut self, now: Now) {
+        self.synced = true;
         let unknown = self.desired.pods.iter().map(|p| p.uid.clone()).filter(|uid| !self.bound.contains(uid));
         for uid in unknown.collect::<Vec<_>>() {
             self.end(&uid, None, now);
@@ -149,10 +150,10 @@ fn merged(old: &Value, new: &PodStatus) -> Value {
 }
 
 /// Renews the node's lease, and registers it where it is not there.
-pub(super) fn beat(name: &str, server: &mut Server, now: Now, rng: &mut Rng) -> String {
+pub(super) fn beat((name, cpu): (&str, i64), server: &mut Server, now: Now, rng: &mut Rng) -> String {
     let stamp = now.clock.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string();
     let Some(node) = server.get(("", "nodes"), "", name) else {
-        let made = Mutation::Create(served("", "nodes"), node(name, &stamp));
+        let made = Mutation::Create(served("", "nodes"), node(name, cpu, &stamp));
         return format!("{name} registers -> {}", said(&server.ask("agent", &made, now.clock, rng)));
     };
     let ready = object::items(&node, &["status", "conditions"])
@@ -196,8 +197,8 @@ fn conditions(stamp: &str) -> Value {
     ])
 }
 
-fn node(name: &str, stamp: &str) -> Value {
-    let amounts = json!({"cpu": format!("{CPU_MILLIS}m"), "memory": "8Gi", "pods": PODS.to_string()});
+fn node(name: &str, cpu: i64, stamp: &str) -> Value {
+    let amounts = json!({"cpu": format!("{cpu}m"), "memory": "8Gi", "pods": PODS.to_string()});
     json!({
         "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux",
             "kubernetes.io/arch": "amd64"}},

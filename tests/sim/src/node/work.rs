@@ -12,17 +12,17 @@ use fastrand::Rng;
 use k8s_openapi::api::core::v1::{Container as Spec, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{Agent, CPU_MILLIS, Node, PODS, Told};
+use super::{Agent, Node, PODS, Told};
 use crate::time::Now;
 
 /// The machine, as its agent knows it.
-pub(super) fn machine(name: &str) -> agent_core::Node {
+pub(super) fn machine(name: &str, cpu: i64) -> agent_core::Node {
     agent_core::Node {
         name: name.to_owned(),
         ips: vec!["192.0.2.1".parse().expect("an address")],
         runtime_name: "cleat".to_owned(),
         allocatable: [
-            ("cpu".to_owned(), Amount::from_millis(CPU_MILLIS)),
+            ("cpu".to_owned(), Amount::from_millis(cpu)),
             ("pods".to_owned(), Amount::from_millis(PODS * 1000)),
         ]
         .into(),
