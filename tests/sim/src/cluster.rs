@@ -13,11 +13,12 @@ use crate::server::Server;
 use crate::time::{Now, seconds};
 
 /// How many things may happen in a run; one that needs more does not come to rest.
-const STEPS_MAX: usize = 400_000;
+const STEPS_MAX: usize = 60_000;
 /// What all nodes together have for pods, in thousandths of a core; a pod asks for a hundred.
 const ROOM: i64 = 2000;
-/// How long after the last fault everything must be as it should, and how often that is looked at.
-const REST: Duration = seconds(600);
+/// How long after the last fault everything must be as it should, and how often that is looked at. A container that ended
+/// by a clock that has gone back since is started again when that time is over once more.
+const REST: Duration = seconds(2400);
 const LOOK: Duration = seconds(60);
 
 /// A law that was broken.

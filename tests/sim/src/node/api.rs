@@ -139,11 +139,9 @@ fn merged(old: &Value, new: &PodStatus) -> Value {
     new["conditions"] = conditions.into();
     for (key, value) in old.as_object().into_iter().flatten() {
         if new.get(key).is_none() {
-            let ours = ["message", "reason", "podIP", "podIPs", "containerStatuses"].contains(&key.as_str());
             // A merge takes away what is null.
-            if !ours {
-                new[key] = value.clone();
-            }
+            let ours = ["message", "reason", "podIP", "podIPs", "containerStatuses"].contains(&key.as_str());
+            new[key] = if ours { Value::Null } else { value.clone() };
         }
     }
     new
