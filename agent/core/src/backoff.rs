@@ -42,6 +42,13 @@ pub fn restart_at(last: &Container) -> (Timestamp, SignedDuration) {
     (later(exit.finished_at, delay), delay)
 }
 
+/// Whether what ended or failed at `since` still waits for `until`. A time to come was told by a clock that has gone back
+/// since: nobody knows how long ago it was, and nothing waits for it to come again.
+#[must_use]
+pub fn waits(now: Timestamp, since: Timestamp, until: Timestamp) -> bool {
+    since <= now && now < until
+}
+
 /// When a failed image pull may be tried again.
 #[must_use]
 pub fn pull_at(failure: &Failure) -> Timestamp {
@@ -57,6 +64,13 @@ pub fn retry_at(failure: &Failure) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_waits_for_a_clock_that_went_back() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert!(waits(at(5), at(0), at(10)) && !waits(at(10), at(0), at(10)));
+        assert!(!waits(at(-300), at(0), at(10)));
+    }
     use crate::observed::{Exit, State};
 
     fn crashed(crashes: u32, ran_seconds: i64) -> Container {

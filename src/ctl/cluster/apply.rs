@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use client::{Patch, Query};
 use proto_kube::{Gvk, object, resource};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Cluster, Target, managed};
 
@@ -21,12 +21,22 @@ pub(super) async fn create(cluster: &Cluster, files: &[PathBuf]) -> anyhow::Resu
     Ok(())
 }
 
+/// What people may have written of an object: controllers write its status and annotations of their own meanwhile.
+fn intent(object: &Value, applied: &Value) -> Value {
+    let mut intent = object.clone();
+    let annotations = object::annotations(object);
+    let named = annotations.filter(|(key, _)| applied["metadata"]["annotations"].get(key).is_some());
+    let named: serde_json::Map<String, Value> = named.map(|(k, v)| (k.to_owned(), v.into())).collect();
+    intent["metadata"] = json!({ "labels": object["metadata"]["labels"], "annotations": named });
+    intent["status"] = Value::Null;
+    intent
+}
+
 /// Makes every object of the files so, by server-side apply.
 pub(super) async fn apply(cluster: &Cluster, files: &[PathBuf], force: bool) -> anyhow::Result<()> {
     for (target, namespace, object) in read(cluster, files)? {
-        let revision = |o: &Value| object::text(o, &["metadata", "resourceVersion"]).to_owned();
         let before = match cluster.client.get(target.resource, &namespace, &target.name).await {
-            Ok(object) => Some(revision(&object)),
+            Ok(before) => Some(before),
             Err(error) if error.code() == Some(404) => None,
             Err(error) => return Err(error.into()),
         };
@@ -36,7 +46,7 @@ pub(super) async fn apply(cluster: &Cluster, files: &[PathBuf], force: bool) -> 
         let made = made.with_context(|| format!("{target} is not applied"))?;
         let word = match before {
             None => "created",
-            Some(before) if before == revision(&made) => "unchanged",
+            Some(before) if intent(&before, &object) == intent(&made, &object) => "unchanged",
             Some(_) => "configured",
         };
         cluster.done(&target, word, &made)?;

@@ -18,7 +18,7 @@ const STEPS_MAX: usize = 60_000;
 const ROOM: i64 = 2000;
 /// How long after the last fault everything must be as it should, and how often that is looked at. A container that ended
 /// by a clock that has gone back since is started again when that time is over once more.
-const REST: Duration = seconds(2400);
+const REST: Duration = seconds(600);
 const LOOK: Duration = seconds(60);
 
 /// A law that was broken.

@@ -179,7 +179,7 @@ impl<'a> Planner<'a> {
         }
         if let Some(failure) = failure {
             let retry_at = backoff::retry_at(failure);
-            if self.now < retry_at {
+            if backoff::waits(self.now, failure.at, retry_at) {
                 let what = format!("next try after {}: {}", failure.reason, failure.message);
                 self.wait(&object.to_string(), &what, Some(retry_at));
                 return Some(failure);

@@ -39,7 +39,8 @@ impl Planner<'_> {
     pub(super) fn create(&mut self, spec: &Spec, sandbox: &Sandbox) -> bool {
         let last = self.seen.latest(&spec.name);
         let (restart_at, delay) = last.map_or((Timestamp::MIN, Default::default()), backoff::restart_at);
-        if self.now < restart_at {
+        let ended = last.and_then(Container::exit).map(|exit| exit.finished_at);
+        if backoff::waits(self.now, ended.unwrap_or(Timestamp::MIN), restart_at) {
             let pod = &self.desired.pod;
             let text = format!(
                 "back-off {}s restarting failed container={} pod={}_{}({})",
@@ -53,7 +54,6 @@ impl Planner<'_> {
             self.waiting.insert(spec.name.clone(), Waiting::new("CrashLoopBackOff", &text));
             return true;
         }
-        let ended = last.and_then(Container::exit).map(|exit| exit.finished_at);
         let image = match self.image(spec, ended.unwrap_or(self.desired.seen_at)) {
             Ok(image) => image,
             Err(None) => return false,
@@ -157,7 +157,7 @@ impl Planner<'_> {
         }
         if let (Some(failure), Some(waiting)) = (failure, &waiting) {
             let retry_at = backoff::pull_at(failure);
-            if self.now < retry_at {
+            if backoff::waits(self.now, failure.at, retry_at) {
                 self.wait(&container(&spec.name), &waiting.message, Some(retry_at));
                 return Err(Some(waiting.clone()));
             }
