@@ -50,7 +50,8 @@ impl ControlPlane {
         let cache = Cache::new(local(bound.server(), "system:apiserver", &["system:masters"]));
         let mut controllers = controllers(bound.server(), &cache, &cluster, identity)?;
         controllers.leader_election = shared;
-        controllers.workers.clone_from(&plane.controllers);
+        // `--controllers=` names nobody.
+        controllers.workers = plane.controllers.iter().filter(|name| !name.is_empty()).cloned().collect();
         cluster
             .publish(cache.client())
             .await
