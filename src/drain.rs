@@ -23,14 +23,32 @@ pub(crate) async fn drain(client: &Client, node: &str, limit: Duration) -> (usiz
     let mut gone = 0;
     let result = async {
         cordon(client, node).await?;
-        for pod in pods(client, node).await? {
-            evict(client, &pod, end).await?;
+        let leaving = pods(client, node).await?;
+        for pod in &leaving {
+            evict(client, pod, end).await?;
             gone += 1;
+        }
+        // While the agent runs it tells the API server of their end; nobody could do so later.
+        for pod in &leaving {
+            while Instant::now() < end && is_there(client, pod).await? {
+                tokio::time::sleep(AGAIN).await;
+            }
         }
         Ok(())
     };
     let failed = result.await.err();
     (gone, failed)
+}
+
+async fn is_there(client: &Client, pod: &Value) -> Result<bool, ClientError> {
+    let Some(pods) = find("pods") else { return Ok(false) };
+    match client.get(pods, object::namespace(pod), object::name(pod)).await {
+        Ok(now) => Ok(object::uid(&now) == object::uid(pod)),
+        Err(error) if error.code() == Some(404) => Ok(false),
+        // The node may not look at pods that are not its own: one of the name is on another.
+        Err(error) if error.code() == Some(403) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 async fn cordon(client: &Client, node: &str) -> Result<(), ClientError> {
