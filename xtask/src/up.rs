@@ -12,6 +12,12 @@ use crate::cargo;
 
 /// How long the page may take until somebody has read it.
 const SERVED_SECONDS_MAX: u64 = 120;
+/// Who tries something out may have a disk that is nearly full; by the kubelet's defaults the node would take no pods.
+const KUBELET: &str = "\
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+evictionHard: { nodefs.available: 1%, nodefs.inodesFree: 1% }
+";
 const EXAMPLE: &str = "examples/web.yaml";
 
 /// Builds the programs, makes the demo's images available, runs `cleat up` and the example in it. `arguments` go to
@@ -23,6 +29,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     build("dev")?;
     let programs = cargo::programs("debug")?;
     let cleat = Cleat { program: programs.join("cleat"), directories: directories(arguments) };
+    std::fs::create_dir_all(programs.with_file_name("demo"))?;
     match archives(&programs.with_file_name("demo").join("images"), &programs) {
         Ok(archives) => cargo::run(cleat.command(&["image", "load"]).args(archives))?,
         Err(error) => {
@@ -31,7 +38,14 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
             );
         }
     }
-    let mut up = Command::new(&cleat.program).arg("up").args(arguments).spawn().context("starting cleat")?;
+    let mut up = Command::new(&cleat.program);
+    up.arg("up").args(arguments);
+    if !arguments.iter().any(|word| *word == "--config" || word.starts_with("--config=")) {
+        let file = programs.with_file_name("demo").join("kubelet.yaml");
+        std::fs::write(&file, KUBELET).with_context(|| file.display().to_string())?;
+        up.arg("--config").arg(file);
+    }
+    let mut up = up.spawn().context("starting cleat")?;
     match demonstrate(&cleat, &mut up) {
         Ok(()) => {}
         Err(error) => eprintln!("The example does not run: {error:#}"),
