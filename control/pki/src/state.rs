@@ -189,7 +189,7 @@ fn is_good(leaf: &Leaf, authority: &Leaf, names: &Names, now: Timestamp) -> bool
 fn new_authority(now: Timestamp) -> Result<Leaf, Error> {
     let key = Key::generate()?;
     // Two authorities of one name would be confused by readers that look for the issuer by its name.
-    let subject = subject(&format!("cleat-ca@{}", now.as_second()), []);
+    let subject = subject(&format!("cleat-ca@{}", now.as_nanosecond()), []);
     let seconds = now.as_second();
     let request = certificate::Request {
         subject: &subject,
