@@ -48,7 +48,7 @@ pub(crate) fn prepare(
     );
     let (reports, reported) = mpsc::unbounded_channel();
     tasks.spawn(report::Reporter::new(api.cache.clone()).run(reported));
-    tasks.spawn(effects.events.clone().publish(api.cache.client().clone()));
+    tasks.spawn(effects.events.publish(api.cache.client().clone()));
     tasks.spawn(mirror::run(api.cache.clone(), config.node_name.clone(), view));
     if let Some(identity) = api.identity.clone() {
         tasks.spawn(renew_client(identity, api.cache.client().clone(), effects.clock));

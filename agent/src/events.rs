@@ -70,12 +70,12 @@ impl Events {
         Self { clock, node: node.to_owned(), ring: Arc::default(), publisher: Arc::default() }
     }
 
-    /// Tells the API server of every event from now on, for ever.
-    pub(crate) async fn publish(self, client: Client) {
+    /// Tells the API server of every event from this call on, for as long as the future is polled.
+    pub(crate) fn publish(&self, client: Client) -> impl Future<Output = ()> + use<> {
         let (sender, records) = mpsc::unbounded_channel();
-        if self.publisher.set(sender).is_ok() {
-            publish::run(client, self.node.clone(), records).await;
-        }
+        // Only the first call finds nobody telling; the records of another end at once.
+        let _ = self.publisher.set(sender);
+        publish::run(client, self.node.clone(), records)
     }
 
     /// Takes an event. The same event again counts up and moves to the end.
