@@ -121,13 +121,13 @@ impl Cluster {
     pub(crate) async fn node(&self, name: &str, cpu: &str, labels: Value) {
         let mut meta = json!({"name": name, "labels": labels});
         meta["labels"]["kubernetes.io/hostname"] = name.into();
-        self.create("nodes", "", json!({"metadata": meta})).await;
         let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let amounts = json!({"cpu": cpu, "memory": "16Gi", "pods": "110", "ephemeral-storage": "100Gi"});
         let ready = json!({"type": "Ready", "status": "True", "reason": "KubeletReady",
             "lastHeartbeatTime": now, "lastTransitionTime": now});
-        let status = json!({"status": {"allocatable": amounts, "capacity": amounts, "conditions": [ready]}});
-        self.patch("nodes", "", name, Some("status"), &status).await;
+        let status = json!({"allocatable": amounts, "capacity": amounts, "conditions": [ready]});
+        // In one step, as agents do: nobody sees it without room.
+        self.create("nodes", "", json!({"metadata": meta, "status": status})).await;
     }
 
     pub(crate) async fn patch(
