@@ -64,7 +64,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         }),
         twice("unit", || {
             let mut test = cargo(&["test", "--workspace", "--no-fail-fast"]);
-            for end_to_end in ["lab", "node-tests", "control-tests", "cluster-tests"] {
+            for end_to_end in ["lab", "node-tests", "control-tests", "cluster-tests", "conformance"] {
                 test.args(["--exclude", end_to_end]);
             }
             cargo::run(&mut test)
@@ -83,7 +83,11 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
             let tests = ["test", "-p", "cluster-tests", "--no-fail-fast"];
             cargo::run(cargo(&tests).args(["--", "--test-threads", "2"]))
         }));
+        lanes.push(twice("conformance", || {
+            cargo::run(&mut cargo(&["test", "-p", "conformance", "--no-fail-fast"]))
+        }));
     } else if !quick {
+        lanes.push(not_checked("conformance", "needs root: run it again as root"));
         lanes.push(not_checked("cluster", "needs root: run it again as root"));
         lanes.push(not_checked("control", "needs root: run it again as root"));
         lanes.push(not_checked("node", "needs root: run it again as root"));

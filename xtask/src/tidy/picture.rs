@@ -63,6 +63,7 @@ const PICTURE: [(&str, Layer); 39] = [
     ("node-tests", Layer::Test),
     ("control-tests", Layer::Test),
     ("cluster-tests", Layer::Test),
+    ("conformance", Layer::Test),
     ("sim", Layer::Test),
     ("xtask", Layer::Test),
     ("fuzz", Layer::Test),
