@@ -26,7 +26,7 @@ enum Layer {
 }
 
 /// Every crate of the workspace and its row.
-const PICTURE: [(&str, Layer); 39] = [
+const PICTURE: [(&str, Layer); 40] = [
     ("proto-cri", Layer::Contract),
     ("proto-node", Layer::Contract),
     ("proto-kube", Layer::Contract),
