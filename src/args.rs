@@ -42,7 +42,7 @@ pub(crate) enum Command {
     Reset(Reset),
     /// Run the CRI server alone
     Cri(Cri),
-    /// Run the agent alone, on any CRI server
+    /// Run the agent alone, on any CRI server and as a node of any cluster
     Agent(Agent),
     /// Run the control plane alone: API server, store, controllers and scheduler
     #[command(after_help = control::EXAMPLES)]
@@ -165,6 +165,9 @@ pub(crate) struct Node {
     /// KubeletConfiguration file, read as it is
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// The socket of another CRI server, such as containerd's (default: ours, RUN_DIR/cri.sock)
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cri_socket: Option<PathBuf>,
     /// KubeProxyConfiguration file, read as it is
     #[arg(long, value_name = "FILE")]
     pub(crate) proxy_config: Option<PathBuf>,
@@ -191,9 +194,9 @@ pub(crate) struct Cri {
 
 #[derive(Debug, Args)]
 pub(crate) struct Agent {
-    /// The CRI server's socket (default: RUN_DIR/cri.sock)
-    #[arg(long, value_name = "PATH")]
-    pub(crate) cri_socket: Option<PathBuf>,
+    /// The cluster and the node's credentials; without it the agent runs manifests alone
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
     /// Directory of v1 Pod manifests, YAML or JSON, watched for changes
     #[arg(long, value_name = "DIR")]
     pub(crate) manifests: Option<PathBuf>,

@@ -7,6 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{self, Runtime};
+use crate::join;
 use crate::paths::Paths;
 
 /// Sends log lines that pass `filter` to standard error.
@@ -47,11 +48,25 @@ pub(crate) async fn cri(args: args::Cri) -> anyhow::Result<()> {
 pub(crate) async fn agent(args: args::Agent) -> anyhow::Result<()> {
     let paths = Paths::resolve(&args.dirs)?;
     let _lock = lock(&paths, "agent")?;
-    let mut config = agent_config(&paths, &args.node, args.manifests.as_deref())?;
-    if let Some(socket) = args.cri_socket {
-        config.cri_socket = socket;
+    let shutdown = shutdown_on_signal()?;
+    let config = match &args.kubeconfig {
+        None => {
+            let mut config = agent_config(&paths, &args.node, args.manifests.as_deref())?;
+            obey(&mut config, &args.node)?;
+            config
+        }
+        Some(file) => join::agent(&args, file, &paths, &shutdown).await?,
+    };
+    Ok(agent::run(config, shutdown).await?)
+}
+
+/// Does what the `KubeletConfiguration` file says, if there is one.
+pub(crate) fn obey(config: &mut agent::Config, node: &args::Node) -> anyhow::Result<()> {
+    let Some(file) = &node.config else { return Ok(()) };
+    for unsupported in config.read_kubelet_configuration(file)? {
+        tracing::warn!("{}: {unsupported}", file.display());
     }
-    Ok(agent::run(config, shutdown_on_signal()?).await?)
+    Ok(())
 }
 
 /// The CRI server's configuration; CNI plugins of ours are installed below the data directory.
@@ -91,6 +106,9 @@ pub(crate) fn agent_config(
     config.node_ips.extend(node.node_ip);
     if let Some(name) = &node.node_name {
         config.node_name.clone_from(name);
+    }
+    if let Some(socket) = &node.cri_socket {
+        config.cri_socket = std::path::absolute(socket)?;
     }
     if let Some(dir) = manifests {
         if !dir.is_dir() {

@@ -42,10 +42,15 @@ pub(crate) async fn end(
     let _lock = take_over(paths).await?;
     // An agent without manifests ends every pod it finds, as it would one whose manifest was removed.
     let agent = agent_config(paths, &args::Node::default(), None)?;
-    let server = cri::Server::open(cri_config(paths, runtime)?).await?;
+    // A link leads to another's server, which runs by itself and may have pods that are none of ours.
+    let own = !paths.cri_socket().is_symlink();
+    let server = match own {
+        true => Some(cri::Server::open(cri_config(paths, runtime)?).await?),
+        false => None,
+    };
     let shutdown = CancellationToken::new();
     let drained = async {
-        let result = drain(&Node::new(dirs)?, &shutdown).await;
+        let result = drain(&Node::new(dirs)?, own, &shutdown).await;
         shutdown.cancel();
         result
     };
@@ -114,8 +119,9 @@ async fn take_over(paths: &Paths) -> anyhow::Result<daemon::Lock> {
     bail!("process {} did not stop within {STOP_SECONDS} s", holder.trim())
 }
 
-/// Waits until the agent has ended its pods, then removes sandboxes that no agent knew. Returns how many pods there were.
-async fn drain(node: &Node, shutdown: &CancellationToken) -> anyhow::Result<usize> {
+/// Waits until the agent has ended its pods, then removes sandboxes that no agent knew where the CRI server is our own.
+/// Returns how many pods there were.
+async fn drain(node: &Node, own: bool, shutdown: &CancellationToken) -> anyhow::Result<usize> {
     while !shutdown.is_cancelled() && node.json("/pods").await.is_err() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -127,6 +133,9 @@ async fn drain(node: &Node, shutdown: &CancellationToken) -> anyhow::Result<usiz
             break;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    if !own {
+        return Ok(most);
     }
     let mut runtime = node.runtime().await?;
     let strays: Vec<PodSandbox> =

@@ -1,13 +1,14 @@
 //! `cleat join` and `cleat node`: this machine as a node of a cluster whose control plane is elsewhere.
 
+use std::path::Path;
 use std::time::Duration;
 
 use agent::NodeIdentity;
 use anyhow::{Context, bail};
 use client::{Cache, Client};
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
-use crate::args::{Join, NodeCommand};
+use crate::args::{Agent, Join, NodeCommand};
 use crate::cluster::Cluster;
 use crate::daemon::{self, agent_config};
 use crate::drain;
@@ -15,7 +16,7 @@ use crate::output::{BOLD, paint};
 use crate::parts::Parts;
 use crate::paths::Paths;
 use crate::progress;
-use crate::worker::{Membership, Orders, Worker};
+use crate::worker::{self, Membership, Orders, Worker};
 
 /// What the node calls itself towards the API server.
 const AGENT: &str = concat!("cleat/", env!("CARGO_PKG_VERSION"));
@@ -59,6 +60,22 @@ fn token(join: &Join) -> anyhow::Result<(String, Vec<String>)> {
     Ok((token.to_owned(), vec![pin]))
 }
 
+/// The configuration of an agent that is a node of the cluster of a kubeconfig, and nothing beside it.
+pub(crate) async fn agent(
+    args: &Agent,
+    kubeconfig: &Path,
+    paths: &Paths,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<agent::Config> {
+    let config = client::Config::load(kubeconfig, None)?;
+    let name = agent_config(paths, &args.node, None)?.node_name;
+    let client = Client::new(&config, AGENT)?;
+    let cluster = Cluster::wait(&client, shutdown).await?;
+    let cache = Cache::scoped(client, agent::Api::scopes(&name));
+    let member = Membership::of(paths, cache, &config, None);
+    worker::agent(&args.node, args.manifests.as_deref(), paths, &cluster, &member)
+}
+
 async fn run(node: NodeCommand, paths: &Paths, identity: Option<NodeIdentity>) -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!("a node makes namespaces, mounts and cgroups: run it as root");
@@ -77,14 +94,7 @@ async fn run(node: NodeCommand, paths: &Paths, identity: Option<NodeIdentity>) -
     // All Nodes are watched, for the network between them.
     let scopes = agent::Api::scopes(&name).into_iter().filter(|(resource, _)| resource.plural != "nodes");
     let cache = Cache::scoped(client, scopes.collect());
-    let authority = String::from_utf8_lossy(config.authority.as_deref().unwrap_or_default()).into_owned();
-    let membership = Membership {
-        agent: cache.clone(),
-        proxy: cache,
-        serving: identity.as_ref().map_or_else(|| watch::channel(None).1, NodeIdentity::serving),
-        authority: identity.as_ref().map_or_else(|| watch::channel(authority).1, NodeIdentity::authority),
-        identity,
-    };
+    let membership = Membership::of(paths, cache, &config, identity);
     let orders = Orders {
         node: &node.node,
         network: &node.network,
@@ -98,10 +108,10 @@ async fn run(node: NodeCommand, paths: &Paths, identity: Option<NodeIdentity>) -
     );
     println!("  state      {}", paths.data.display());
     println!("Ctrl-C stops cleat; the pods go on. `cleat node{}` takes them up again.\n", paths.flags());
-    let screen = tokio::spawn(progress::pulls(worker.images()));
+    let screen = worker.images().map(|images| tokio::spawn(progress::pulls(images)));
     let mut parts = Parts::new();
     worker.start(&mut parts);
     let ran = parts.run(shutdown).await;
-    screen.abort();
+    screen.inspect(tokio::task::JoinHandle::abort);
     ran
 }

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::Instant;
 
+use agent::ServingCertificate;
 use anyhow::{Context, bail};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -45,7 +46,7 @@ async fn cluster(up: &Up, paths: &Paths) -> anyhow::Result<()> {
     let membership = Membership {
         agent: plane.cache(&format!("system:node:{name}"), &["system:nodes"]),
         proxy: plane.cache("system:kube-proxy", &[]),
-        serving: watch::channel(None).1,
+        serving: ServingCertificate::open(&paths.node()),
         authority: watch::channel(plane.server().pki.bundle()).1,
         identity: None,
     };
@@ -56,13 +57,13 @@ async fn cluster(up: &Up, paths: &Paths) -> anyhow::Result<()> {
         manifests: up.manifests.as_deref(),
     };
     let worker = Worker::open(&orders, paths, plane.cluster(), membership).await?;
-    let screen = tokio::spawn(progress::pulls(worker.images()));
+    let screen = worker.images().map(|images| tokio::spawn(progress::pulls(images)));
     introduce(&plane, &worker, paths, began);
     let mut parts = Parts::new();
     plane.start(&mut parts);
     worker.start(&mut parts);
     let ran = parts.run(shutdown).await;
-    screen.abort();
+    screen.inspect(tokio::task::JoinHandle::abort);
     ran
 }
 
@@ -101,7 +102,8 @@ fn hints(paths: &Paths, commands: &[(&str, &str)]) {
 
 /// A node without a cluster.
 async fn alone(up: &Up, paths: &Paths) -> anyhow::Result<()> {
-    let agent = agent_config(paths, &up.node, up.manifests.as_deref())?;
+    let mut agent = agent_config(paths, &up.node, up.manifests.as_deref())?;
+    daemon::obey(&mut agent, &up.node)?;
     let mut cri = cri_config(paths, &up.runtime)?;
     if up.runtime.cni_conf_dir.is_none() {
         cri.cni_conf_dir = network::configure(paths, &up.network, &up.plane.pod_cidr)?;
@@ -111,19 +113,21 @@ async fn alone(up: &Up, paths: &Paths) -> anyhow::Result<()> {
     let server = cri::Server::open(cri).await.context("starting the CRI server")?;
     let screen = tokio::spawn(screen(paths.clone(), up.manifests.is_some(), server.images().clone()));
     welcome(paths, &node_name, up.manifests.as_deref());
-    let served = serve(server, agent, shutdown).await;
+    let served = serve(Some(server), agent, shutdown).await;
     screen.abort();
     served
 }
 
 /// Runs both until one fails or `shutdown` is cancelled; either's end is the other's.
 pub(crate) async fn serve(
-    server: cri::Server,
+    server: Option<cri::Server>,
     agent: agent::Config,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut parts = Parts::new();
-    parts.add("CRI server", |stop| server.run(stop));
+    if let Some(server) = server {
+        parts.add("CRI server", |stop| server.run(stop));
+    }
     parts.add("agent", |stop| agent::run(agent, stop));
     parts.run(shutdown).await
 }

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use agent::{NodeIdentity, ServingCertificate};
 use anyhow::{Context, bail};
 use client::Cache;
 use serde_json::{Value, json};
@@ -17,7 +18,8 @@ use crate::paths::Paths;
 
 /// A node that is not running yet.
 pub(crate) struct Worker {
-    cri: cri::Server,
+    /// None where another's is used.
+    cri: Option<cri::Server>,
     agent: agent::Config,
     proxy: proxy::Config,
     overlay: Option<overlay::Config>,
@@ -43,25 +45,8 @@ impl Worker {
         cluster: &Cluster,
         membership: Membership,
     ) -> anyhow::Result<Self> {
-        let mut agent = daemon::agent_config(paths, orders.node, orders.manifests)?;
+        let agent = agent(orders.node, orders.manifests, paths, cluster, &membership)?;
         let node = agent.node_name.clone();
-        let mut api = agent::Api::new(membership.agent.clone());
-        api.identity = membership.identity;
-        for label in &orders.node.node_labels {
-            let (key, value) = label.split_once('=').unwrap_or((label, ""));
-            api.labels.insert(key.to_owned(), value.to_owned());
-        }
-        let taints = orders.node.register_with_taints.iter().map(|text| taint(text));
-        api.taints = taints.collect::<anyhow::Result<_>>()?;
-        agent.api = Some(api);
-        agent.cluster_dns = cluster.dns();
-        agent.cluster_domain.clone_from(&cluster.domain);
-        agent.serving = Some(agent::Serving::new(KUBELET_PORT, membership.serving, membership.authority));
-        if let Some(file) = &orders.node.config {
-            for unsupported in agent.read_kubelet_configuration(file)? {
-                tracing::warn!("{}: {unsupported}", file.display());
-            }
-        }
         let mut cri = daemon::cri_config(paths, orders.runtime)?;
         let mut overlay = None;
         if orders.runtime.cni_conf_dir.is_none() {
@@ -92,7 +77,10 @@ impl Worker {
         proxy.exempt = cluster.dns();
         let mut dns = dns::Config::new(dns_cache, cluster.dns(), paths.run.clone());
         dns.domain.clone_from(&cluster.domain);
-        let cri = cri::Server::open(cri).await.context("starting the CRI server")?;
+        let cri = match links_to(&agent.cri_socket, paths).context("the CRI server's socket")? {
+            true => None,
+            false => Some(cri::Server::open(cri).await.context("starting the CRI server")?),
+        };
         Ok(Self { cri, agent, proxy, overlay, dns })
     }
 
@@ -101,15 +89,17 @@ impl Worker {
         &self.agent.node_name
     }
 
-    /// The images that it has, for those who watch them come.
-    pub(crate) fn images(&self) -> image::Store {
-        self.cri.images().clone()
+    /// The images that it has, for those who watch them come; none where another has them.
+    pub(crate) fn images(&self) -> Option<image::Store> {
+        self.cri.as_ref().map(|cri| cri.images().clone())
     }
 
     /// Adds its daemons to those of this process.
     pub(crate) fn start(self, parts: &mut Parts) {
         let Self { cri, agent, proxy, overlay, dns } = self;
-        parts.add("CRI server", |stop| cri.run(stop));
+        if let Some(cri) = cri {
+            parts.add("CRI server", |stop| cri.run(stop));
+        }
         if let Some(overlay) = overlay {
             parts.add("overlay", |stop| overlay::run(overlay, stop));
         }
@@ -126,11 +116,74 @@ pub(crate) struct Membership {
     /// As one who may read services and their endpoints.
     pub(crate) proxy: Cache,
     /// The certificate that the kubelet's API is served with.
-    pub(crate) serving: watch::Receiver<Option<pki::Identity>>,
+    pub(crate) serving: ServingCertificate,
     /// The cluster's authorities, in PEM.
     pub(crate) authority: watch::Receiver<String>,
     /// What is renewed in time; none where the control plane is in this process.
-    pub(crate) identity: Option<agent::NodeIdentity>,
+    pub(crate) identity: Option<NodeIdentity>,
+}
+
+impl Membership {
+    /// That of a node that reaches its cluster as `config` says.
+    pub(crate) fn of(
+        paths: &Paths,
+        cache: Cache,
+        config: &client::Config,
+        identity: Option<NodeIdentity>,
+    ) -> Self {
+        let authority = String::from_utf8_lossy(config.authority.as_deref().unwrap_or_default()).into_owned();
+        Self {
+            agent: cache.clone(),
+            proxy: cache,
+            serving: ServingCertificate::open(&paths.node()),
+            authority: identity.as_ref().map_or_else(|| watch::channel(authority).1, NodeIdentity::authority),
+            identity,
+        }
+    }
+}
+
+/// The agent's configuration as a member of a cluster.
+pub(crate) fn agent(
+    node: &args::Node,
+    manifests: Option<&Path>,
+    paths: &Paths,
+    cluster: &Cluster,
+    member: &Membership,
+) -> anyhow::Result<agent::Config> {
+    let mut config = daemon::agent_config(paths, node, manifests)?;
+    let mut api = agent::Api::new(member.agent.clone());
+    api.identity.clone_from(&member.identity);
+    api.serving = Some(member.serving.clone());
+    for label in &node.node_labels {
+        let (key, value) = label.split_once('=').unwrap_or((label, ""));
+        api.labels.insert(key.to_owned(), value.to_owned());
+    }
+    let taints = node.register_with_taints.iter().map(|text| taint(text));
+    api.taints = taints.collect::<anyhow::Result<_>>()?;
+    config.api = Some(api);
+    config.cluster_dns = cluster.dns();
+    config.cluster_domain.clone_from(&cluster.domain);
+    config.serving =
+        Some(agent::Serving::new(KUBELET_PORT, member.serving.watch(), member.authority.clone()));
+    daemon::obey(&mut config, node)?;
+    Ok(config)
+}
+
+/// Whether `socket` is another CRI server's than ours; it is then found where ours would be, by whoever asks this node.
+fn links_to(socket: &Path, paths: &Paths) -> std::io::Result<bool> {
+    let own = paths.cri_socket();
+    if own.is_symlink() {
+        std::fs::remove_file(&own)?;
+    }
+    if socket == own {
+        return Ok(false);
+    }
+    if let Err(error) = std::fs::remove_file(&own)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    std::os::unix::fs::symlink(socket, own).map(|()| true)
 }
 
 /// The service proxy's configuration, from upstream's file where there is one.

@@ -72,8 +72,9 @@ impl Joining {
                 let pods = source::api::run(api.cache.clone(), node, happenings);
                 let client = api.cache.client().clone();
                 let serving = async {
-                    if let Some(identity) = api.identity.clone() {
-                        renew_serving(identity, names, client, effects.clock).await;
+                    if let Some(serving) = api.serving.clone() {
+                        let node = &effects.config.node_name;
+                        renew_serving(serving, (node, names), client, effects.clock).await;
                     }
                 };
                 tokio::join!(pods, serving);

@@ -9,7 +9,7 @@ use proto_kube::Resource;
 use proto_kube::resource;
 use serde_json::Value;
 
-use crate::identity::NodeIdentity;
+use crate::identity::{NodeIdentity, ServingCertificate};
 use crate::server::Serving;
 
 /// Everything the agent is told; [`Config::new`] has the defaults.
@@ -110,6 +110,8 @@ pub struct Api {
     pub taints: Vec<Value>,
     /// Who the node is, if its certificate is to be renewed; the cache's client has the identity's configuration.
     pub identity: Option<NodeIdentity>,
+    /// Where the certificate of the kubelet's API is kept that the cluster is asked for; `None`: it is not asked.
+    pub serving: Option<ServingCertificate>,
     /// Whether it makes its Node; else it waits until somebody has.
     pub register: bool,
 }
@@ -118,7 +120,14 @@ impl Api {
     /// A node of the cluster behind `cache`, with nothing special about it.
     #[must_use]
     pub fn new(cache: Cache) -> Self {
-        Self { cache, labels: BTreeMap::new(), taints: Vec::new(), identity: None, register: true }
+        Self {
+            cache,
+            labels: BTreeMap::new(),
+            taints: Vec::new(),
+            identity: None,
+            serving: None,
+            register: true,
+        }
     }
 
     /// What the node authorizer lets a node see, for [`Cache::scoped`]: its own pods and its own Node.
@@ -131,11 +140,12 @@ impl Api {
 
 impl std::fmt::Debug for Api {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { cache: _, labels, taints, identity, register } = self;
+        let Self { cache: _, labels, taints, identity, serving, register } = self;
         f.debug_struct("Api")
             .field("labels", labels)
             .field("taints", taints)
             .field("identity", identity)
+            .field("serving", serving)
             .field("register", register)
             .finish_non_exhaustive()
     }

@@ -44,7 +44,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use config::{Api, Config};
-pub use identity::{IdentityFailed, Join, NodeIdentity, SignFailed};
+pub use identity::{IdentityFailed, Join, NodeIdentity, ServingCertificate, SignFailed};
 pub use kubelet::KubeletConfigurationError;
 pub use pki::Identity;
 pub use server::{Authorization, Serving};

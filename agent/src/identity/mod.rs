@@ -20,9 +20,9 @@ use jiff::Timestamp;
 use pki::{Certificate, Names};
 use tokio::sync::watch;
 
-use self::serving::Serving;
 use self::sign::Ask;
 pub(crate) use renew::{renew_client, renew_serving};
+pub use serving::ServingCertificate;
 pub use sign::SignFailed;
 
 /// What a node calls itself while it has no certificate.
@@ -103,7 +103,6 @@ pub struct NodeIdentity {
     node: String,
     config: client::Config,
     credentials: Credentials,
-    serving: Serving,
     authority: watch::Sender<String>,
     /// How to get a new one when this one's time is over.
     again: Option<Join>,
@@ -149,7 +148,6 @@ impl NodeIdentity {
             node: node.to_owned(),
             config,
             credentials,
-            serving: Serving::open(dir, Timestamp::now()),
             authority: watch::Sender::new(authority),
             again: None,
         })
@@ -159,13 +157,6 @@ impl NodeIdentity {
     #[must_use]
     pub fn config(&self) -> &client::Config {
         &self.config
-    }
-
-    /// What the kubelet's API is served with: nothing until the cluster has signed it. The agent that is given the identity
-    /// ([`crate::Api::identity`]) sees to that.
-    #[must_use]
-    pub fn serving(&self) -> watch::Receiver<Option<pki::Identity>> {
-        self.serving.current.subscribe()
     }
 
     /// The cluster's authorities, in PEM.

@@ -7,7 +7,7 @@ use client::Client;
 use jiff::{SignedDuration, Timestamp};
 use pki::{Certificate, Names};
 
-use super::{IdentityFailed, NodeIdentity, bootstrap};
+use super::{IdentityFailed, NodeIdentity, ServingCertificate, bootstrap};
 use crate::clock::Clock;
 
 /// How long a request waits for its answer.
@@ -84,12 +84,16 @@ async fn renew(identity: &NodeIdentity, client: &Client, expired: bool) -> Resul
 }
 
 /// Keeps the certificate of the kubelet's API young, for ever; the first one is asked for at once.
-pub(crate) async fn renew_serving(identity: NodeIdentity, names: Names, client: Client, clock: Clock) {
-    let serving = &identity.serving;
+pub(crate) async fn renew_serving(
+    serving: ServingCertificate,
+    (node, names): (&str, Names),
+    client: Client,
+    clock: Clock,
+) {
     let mut pause = AGAIN_MIN;
     loop {
         due(&serving.of(&names), clock).await;
-        let result = match serving.ask(&identity.node, &names, PATIENCE).sign(&client).await {
+        let result = match serving.ask(node, &names, PATIENCE).sign(&client).await {
             Ok(pem) => serving.keep(&pem),
             Err(failed) => Err(failed.into()),
         };

@@ -15,14 +15,26 @@ const SIGNER: &str = "kubernetes.io/kubelet-serving";
 
 /// A file with the certificate and its key, and who watches it change.
 #[derive(Debug, Clone)]
-pub(super) struct Serving {
+pub struct ServingCertificate {
     path: PathBuf,
-    pub(super) current: watch::Sender<Option<pki::Identity>>,
+    current: watch::Sender<Option<pki::Identity>>,
 }
 
-impl Serving {
-    /// What an earlier start has left in `dir`, if its time is not over.
-    pub(super) fn open(dir: &Path, now: Timestamp) -> Self {
+impl ServingCertificate {
+    /// What an earlier start has left in `dir`, if its time is not over. The agent that is given it
+    /// ([`crate::Api::serving`]) sees to a first one, and to the next.
+    #[must_use]
+    pub fn open(dir: &Path) -> Self {
+        Self::open_at(dir, Timestamp::now())
+    }
+
+    /// What the kubelet's API is served with: nothing until the cluster has signed it.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Option<pki::Identity>> {
+        self.current.subscribe()
+    }
+
+    fn open_at(dir: &Path, now: Timestamp) -> Self {
         let path = dir.join("serving.pem");
         let known = std::fs::read_to_string(&path).ok().and_then(|pem| split(&pem));
         let good = |identity: &pki::Identity| {
@@ -75,16 +87,19 @@ mod tests {
     fn what_is_signed_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let serving = Serving::open(dir.path(), now);
+        let serving = ServingCertificate::open_at(dir.path(), now);
         assert!(serving.current.borrow().is_none());
         let pki = pki::Pki::open(None, Names::default(), now).unwrap();
         let signed = pki.issue_client("n", &[], now).unwrap();
         serving.keep(&format!("{}{}", signed.certificate, signed.key)).unwrap();
-        assert_eq!(Serving::open(dir.path(), now).current.borrow().as_ref(), Some(&signed));
+        assert_eq!(ServingCertificate::open_at(dir.path(), now).current.borrow().as_ref(), Some(&signed));
         assert_eq!(serving.of(&Names::default()), signed.certificate);
         assert_eq!(serving.of(&Names::new(["n"])), "", "it is for other names");
         let later = now + jiff::SignedDuration::from_hours(24 * 400);
-        assert!(Serving::open(dir.path(), later).current.borrow().is_none(), "its time is over");
+        assert!(
+            ServingCertificate::open_at(dir.path(), later).current.borrow().is_none(),
+            "its time is over"
+        );
         assert!(serving.keep("PEM").is_err());
     }
 }

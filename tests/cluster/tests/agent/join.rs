@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent::{IdentityFailed, Join, NodeIdentity};
+use agent::{IdentityFailed, Join, NodeIdentity, ServingCertificate};
 use apiserver::{Bound, Config, Server};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -101,10 +101,11 @@ async fn a_node_joins_by_a_token() {
     assert_eq!(std::fs::read(dir.join("node.pem")).unwrap(), certificate, "it is not asked for twice");
     assert!(matches!(NodeIdentity::open(&dir, "n2"), Err(IdentityFailed::Other { .. })));
     let client = Client::new(identity.config(), "agent/1").unwrap();
-    let mut serving = identity.serving();
+    let certificate = ServingCertificate::open(&dir);
+    let mut serving = certificate.watch();
     let mut config = node.config(&served.api);
     let mut api = agent::Api::new(Cache::scoped(client, agent::Api::scopes("n1")));
-    api.identity = Some(identity);
+    (api.identity, api.serving) = (Some(identity), Some(certificate));
     config.api = Some(api);
     node.run_with(config);
     served.api.until("nodes", "", "n1", |n| condition(n, "Ready") == "True").await;
