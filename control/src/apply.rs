@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::{Client, ClientError, Patch, Query};
-use controllers::{Condition, Mutation, Refused};
+use controllers::{Condition, Mutation};
 use http::Method;
 use jiff::Timestamp;
 use proto_kube::{GroupResource, Resource, Status, object, resource};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
+use crate::answer::{End, gone, judge, unknown};
 use crate::correlate::Said;
-use crate::pending::{Expected, Id, State};
+use crate::pending::Expected;
 use crate::queue;
 use crate::record::Recorder;
 use crate::sign;
@@ -24,17 +25,6 @@ const TOGETHER_MAX: usize = 64;
 const TRIES: u32 = 6;
 const WAIT_MIN: Duration = Duration::from_millis(100);
 const WAIT_MAX: Duration = Duration::from_secs(10);
-
-/// How a round ended.
-#[derive(Debug)]
-pub(crate) enum End {
-    /// All is done.
-    Done,
-    /// The rest was left: the world has moved on, or the server is in trouble. Not to be tried again before this time.
-    Again(Duration),
-    /// The rest was left: the server has something against a change.
-    Refused(Box<Refused>),
-}
 
 /// In whose name and with what a controller acts.
 pub(crate) struct Hand {
@@ -123,7 +113,7 @@ impl Hand {
             let is_creation = matches!(mutation, Mutation::Create(..));
             if !(is_creation && is_uncertain(&error) && (unanswered || tries < TRIES)) {
                 tracing::debug!(controller = self.name, %error, "a change is not made");
-                return judge(mutation, error);
+                return judge(mutation, status(&error));
             }
             // It may have been made: only the same name tells.
             let wait = queue::backoff(tries).saturating_mul(20).clamp(WAIT_MIN, WAIT_MAX);
@@ -152,7 +142,7 @@ impl Hand {
             }
             Mutation::Delete(resource, (namespace, name), options) => {
                 self.client.delete(resource, namespace, name, options).await?;
-                Some(Some(gone(mutation, options)))
+                Some(gone(mutation, options))
             }
             Mutation::Post(resource, (namespace, name), subresource, body) => {
                 let path = format!("{}/{subresource}", resource.path(namespace, name));
@@ -234,58 +224,15 @@ fn alike(steps: &VecDeque<Step>) -> usize {
     steps.iter().take_while(|step| first != 0 && sort(step) == first).count().max(1)
 }
 
+/// The answer, if there was one.
+fn status(error: &ClientError) -> Option<Status> {
+    let ClientError::Refused { code, status, .. } = error else { return None };
+    Some(Status::of_answer(*code, status, &error.to_string()))
+}
+
 /// Whether the server may have made the change all the same.
 fn is_uncertain(error: &ClientError) -> bool {
     error.code().is_none_or(|code| code >= 500)
-}
-
-fn judge(mutation: Mutation, error: ClientError) -> (Option<Expected>, End) {
-    let ClientError::Refused { code, reason, status, .. } = &error else {
-        return (unknown(&mutation), End::Again(Duration::ZERO));
-    };
-    let again = End::Again(Duration::ZERO);
-    match (code, &mutation) {
-        (409, Mutation::Create(resource, object)) if reason == "AlreadyExists" => {
-            let id = (*resource, object::namespace(object).to_owned(), object::name(object).to_owned());
-            (Some(Expected { id, state: State::Version(0) }), End::Done)
-        }
-        (404, Mutation::Delete(_, _, options)) => (Some(gone(&mutation, options)), End::Done),
-        // What the decision was made on has changed: the cache is behind, as it may be.
-        (409, Mutation::Create(..)) => (None, again),
-        (404 | 409, _) if !matches!(mutation, Mutation::Create(..)) => (unknown(&mutation), again),
-        (429, _) => {
-            let seconds = object::at(status, &["details", "retryAfterSeconds"]).and_then(Value::as_u64);
-            (None, End::Again(Duration::from_secs(seconds.unwrap_or(1))))
-        }
-        (500.., _) => (unknown(&mutation), again),
-        _ => {
-            let status = Status::of_answer(*code, status, &error.to_string());
-            (None, End::Refused(Box::new(Refused { mutation, status })))
-        }
-    }
-}
-
-fn target(mutation: &Mutation) -> Option<Id> {
-    match mutation {
-        Mutation::Create(resource, object) | Mutation::Update(resource, _, object) => {
-            Some((resource, object::namespace(object).to_owned(), object::name(object).to_owned()))
-        }
-        Mutation::Merge(resource, (namespace, name), ..)
-        | Mutation::Delete(resource, (namespace, name), _)
-        | Mutation::Post(resource, (namespace, name), ..) => {
-            Some((resource, namespace.clone(), name.clone()))
-        }
-        _ => None,
-    }
-}
-
-fn unknown(mutation: &Mutation) -> Option<Expected> {
-    target(mutation).map(|id| Expected { id, state: State::Unknown })
-}
-
-fn gone(mutation: &Mutation, options: &Value) -> Expected {
-    let uid = object::text(options, &["preconditions", "uid"]).to_owned();
-    Expected { id: target(mutation).expect("a deletion has a target"), state: State::Gone(uid) }
 }
 
 /// A resource that is known to be there.

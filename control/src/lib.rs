@@ -1,8 +1,9 @@
 //! Runs the controllers and the scheduler against an API server, ours or another. What decides is pure: the controllers
-//! and the scheduler in their crates, here the [`queue`] of keys, what is [`pending`], the [`correlate`]d events and the
-//! [`lead`]er's lease. The rest puts decisions into requests.
+//! and the scheduler in their crates, here a controller's [`work`] with its [`queue`] of keys and what is [`pending`], what
+//! an [`answer`] means, the [`correlate`]d events and the [`lead`]er's lease. The rest puts decisions into requests.
 #![forbid(unsafe_code)]
 
+pub mod answer;
 mod apply;
 pub mod correlate;
 mod known;
@@ -14,6 +15,7 @@ mod record;
 mod run;
 mod schedule;
 mod sign;
+pub mod work;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -204,8 +206,7 @@ async fn schedule(config: &Config, stop: CancellationToken) {
         name: config.scheduler_name.clone(),
         identity: format!("{}-{}", config.scheduler_name, config.identity),
     };
-    let name = config.scheduler_name.clone();
-    let scheduler = Scheduler::new(config.cache.clone(), name, teller, config.metrics.clone());
+    let scheduler = Scheduler::new(config.cache.clone(), teller, config.metrics.clone());
     tokio::join!(writer, scheduler.run(stop));
 }
 

@@ -1,6 +1,5 @@
 //! Runs one controller: events become keys, keys become decisions, decisions become requests.
 
-use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Poll;
@@ -16,23 +15,19 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::apply::{End, Hand};
+use crate::answer::End;
+use crate::apply::Hand;
 use crate::metrics::{self, Metrics};
-use crate::pending::{Expected, Id, Pending};
-use crate::queue::Queue;
+use crate::pending::{Expected, Id};
+use crate::work::{self, Round, SLEEP_MAX, Work};
 
 /// So many keys are worked on at once.
 const ROUNDS_MAX: usize = 16;
 /// So many events are taken before the next key.
 const EVENTS_MAX: usize = 256;
-/// A wish to be looked at again at once, or in the past, waits for so long: it might be wished again and again.
-const SLEEP_MIN: Duration = Duration::from_millis(20);
-/// A wish to be looked at again is never trusted for longer: the clock by which it was meant may jump.
-const SLEEP_MAX: Duration = Duration::from_secs(60);
-
 /// What has come back from the server.
 enum Back {
-    /// A round is over: what the cache must show, how it ended, when to look again.
+    /// A round is over; when to look again.
     Round(Key, Vec<Expected>, End, Option<Timestamp>),
     /// An object was asked for; no answer where the server is in trouble.
     Answer(Id, Option<Option<Value>>),
@@ -50,24 +45,13 @@ pub(crate) struct Runner {
 /// What a running controller knows.
 struct State {
     started: Instant,
-    queue: Queue<Key>,
-    pending: Pending<Key>,
-    /// What the server has refused of a key's last round.
-    refused: HashMap<Key, Refused>,
-    /// Rounds in which the controller was told of a refusal: whatever they come to, the key is in trouble.
-    told: HashSet<Key>,
+    work: Work,
     rounds: usize,
 }
 
 impl State {
     fn now(&self) -> Duration {
         self.started.elapsed()
-    }
-
-    fn settle(&mut self, clear: Vec<Key>) {
-        for key in clear {
-            self.queue.done(&key);
-        }
     }
 }
 
@@ -81,19 +65,12 @@ impl Runner {
             () = self.cache.synced(&reads) => {}
             () = stop.cancelled() => return,
         }
-        let mut state = State {
-            started: Instant::now(),
-            queue: Queue::default(),
-            pending: Pending::default(),
-            refused: HashMap::new(),
-            told: HashSet::new(),
-            rounds: 0,
-        };
+        let mut state = State { started: Instant::now(), work: Work::default(), rounds: 0 };
         let mut under_way = JoinSet::new();
         loop {
             self.begin(&mut state, &mut under_way);
-            self.metrics.set(metrics::DEPTH, ("name", self.controller.name()), state.queue.depth());
-            let wake = [state.queue.wake_at(), state.pending.wake_at()].into_iter().flatten().min();
+            self.metrics.set(metrics::DEPTH, ("name", self.controller.name()), state.work.depth());
+            let wake = [state.work.wake_at(), state.work.ask_at()].into_iter().flatten().min();
             let wake = state.started + wake.unwrap_or(state.now() + SLEEP_MAX);
             tokio::select! {
                 event = next(&mut events) => match event {
@@ -115,7 +92,7 @@ impl Runner {
     /// Begins what can be begun.
     fn begin(&self, state: &mut State, under_way: &mut JoinSet<Back>) {
         let now = state.now();
-        for id in state.pending.overdue(now) {
+        for id in state.work.overdue(now) {
             let client = self.cache.client().clone();
             under_way.spawn(async move {
                 let answer = match client.get(id.0, &id.1, &id.2).await {
@@ -127,18 +104,14 @@ impl Runner {
             });
         }
         while state.rounds < ROUNDS_MAX {
-            let Some(key) = state.queue.take(now) else { break };
+            let Some((key, refused)) = state.work.take(now) else { break };
             self.metrics.count(metrics::RECONCILES, ("name", self.controller.name()));
-            let refused = state.refused.remove(&key);
-            if refused.is_some() {
-                state.told.insert(key.clone());
-            }
             let Some(Outcome { mutations, again }) = self.decide(refused.as_ref(), &key) else {
-                self.finish(state, key, End::Again(Duration::ZERO), None);
+                self.finish(state, key, Vec::new(), End::Again(Duration::ZERO), None);
                 continue;
             };
             if mutations.is_empty() {
-                self.finish(state, key, End::Done, again);
+                self.finish(state, key, Vec::new(), End::Done, again);
                 continue;
             }
             state.rounds += 1;
@@ -169,49 +142,28 @@ impl Runner {
         match back {
             Back::Round(key, expected, end, again) => {
                 state.rounds -= 1;
-                let now = state.now();
-                for expected in expected {
-                    state.pending.expect(&key, expected, &self.cache, now);
-                }
-                self.finish(state, key, end, again);
+                self.finish(state, key, expected, end, again);
             }
-            Back::Answer(id, Some(object)) => {
-                let clear = state.pending.answered(&id, object.as_ref(), &self.cache);
-                state.settle(clear);
-            }
+            Back::Answer(id, Some(object)) => state.work.answered(&id, object.as_ref(), &self.cache),
             Back::Answer(_, None) => {}
         }
     }
 
-    /// A round is over: the key is free again when the cache shows what was written.
-    fn finish(&self, state: &mut State, key: Key, end: End, again: Option<Timestamp>) {
-        let now = state.now();
-        let was_told = state.told.remove(&key);
-        match end {
-            End::Refused(refused) if !was_told => {
-                self.log(&refused);
-                state.refused.insert(key.clone(), *refused);
-                state.queue.add(key.clone());
-            }
-            End::Done if !was_told => {
-                state.queue.succeeded(&key);
-                if let Some(again) = again {
-                    let wait = Duration::try_from(again.duration_since(Timestamp::now())).unwrap_or_default();
-                    state.queue.add_at(key.clone(), now.saturating_add(wait.clamp(SLEEP_MIN, SLEEP_MAX)));
-                }
-            }
-            End::Again(least) => self.retry(state, &key, least),
-            End::Refused(_) | End::Done => self.retry(state, &key, Duration::ZERO),
+    fn finish(
+        &self,
+        state: &mut State,
+        key: Key,
+        expected: Vec<Expected>,
+        end: End,
+        again: Option<Timestamp>,
+    ) {
+        let again = again.map(|again| work::wait(again, Timestamp::now()));
+        let (round, now) = (Round { key: key.clone(), expected, end, again }, state.now());
+        if state.work.finish(round, &self.cache, now) {
+            self.metrics.count(metrics::RETRIES, ("name", self.controller.name()));
+        } else if let Some(refused) = state.work.refused(&key) {
+            self.log(refused);
         }
-        if state.pending.is_clear(&key) {
-            state.queue.done(&key);
-        }
-    }
-
-    fn retry(&self, state: &mut State, key: &Key, least: Duration) {
-        self.metrics.count(metrics::RETRIES, ("name", self.controller.name()));
-        let now = state.now();
-        state.queue.failed(key.clone(), now, least);
     }
 
     fn log(&self, refused: &Refused) {
@@ -248,11 +200,7 @@ impl Runner {
         }
         let of: GroupResource<'_> = event.resource.group_resource();
         let keys = catch_unwind(AssertUnwindSafe(|| self.controller.keys(&self.cache, of, old, new)));
-        for key in keys.unwrap_or_default() {
-            state.queue.add(key);
-        }
-        let clear = state.pending.saw(event.resource, old, new);
-        state.settle(clear);
+        state.work.heed(keys.unwrap_or_default(), event.resource, old, new);
     }
 }
 

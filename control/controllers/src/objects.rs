@@ -10,18 +10,19 @@ use serde_json::{Map, Value, json};
 
 use crate::{Condition, Mutation};
 
-type Place = (String, String, String, String);
-
 /// What people were told: (kind and name of the object, type, reason, message).
 pub type Told = (String, &'static str, &'static str, String);
 
 /// Group and plural of an object, it as it was, and as it is.
 pub type Changed = (String, String, [Option<Arc<Value>>; 2]);
 
+/// The objects of a resource, by namespace and name.
+type Of = BTreeMap<String, BTreeMap<String, Arc<Value>>>;
+
 /// Objects by group, plural, namespace and name.
 #[derive(Debug, Clone, Default)]
 pub struct Objects {
-    objects: BTreeMap<Place, Arc<Value>>,
+    objects: BTreeMap<String, BTreeMap<String, Of>>,
     revision: u64,
     /// The events so far.
     pub told: Vec<Told>,
@@ -42,29 +43,49 @@ impl Objects {
         meta.entry("uid").or_insert_with(|| format!("uid-{revision}").into());
         meta.entry("creationTimestamp").or_insert_with(|| "2026-01-01T00:00:00Z".into());
         meta.entry("generation").or_insert_with(|| 1.into());
-        let place = place(of, object::namespace(&new), object::name(&new));
-        self.objects.insert(place, Arc::new(new));
+        self.show(of, Arc::new(new));
     }
 
     /// Puts an object in place exactly as it is.
     pub fn show(&mut self, of: GroupResource<'_>, object: Arc<Value>) {
-        self.objects.insert(place(of, object::namespace(&object), object::name(&object)), object);
+        let plurals = self.objects.entry(of.group.to_owned()).or_default();
+        let namespaces = plurals.entry(of.resource.to_owned()).or_default();
+        let names = namespaces.entry(object::namespace(&object).to_owned()).or_default();
+        names.insert(object::name(&object).to_owned(), object);
+    }
+
+    fn of(&self, of: GroupResource<'_>) -> Option<&Of> {
+        self.objects.get(of.group)?.get(of.resource)
+    }
+
+    /// Each object with its group and plural.
+    fn all(&self) -> impl Iterator<Item = (&str, &str, &Arc<Value>)> {
+        self.objects.iter().flat_map(|(group, plurals)| {
+            plurals.iter().flat_map(move |(plural, namespaces)| {
+                namespaces
+                    .values()
+                    .flatten()
+                    .map(move |(_, object)| (group.as_str(), plural.as_str(), object))
+            })
+        })
     }
 
     /// What is different here from an earlier state.
     #[must_use]
     pub fn since(&self, before: &Self) -> Vec<Changed> {
-        let places: std::collections::BTreeSet<&Place> =
-            before.objects.keys().chain(self.objects.keys()).collect();
-        let both = |place: &Place| [before, self].map(|objects| objects.objects.get(place).cloned());
-        let change = |place: &Place| (place.0.clone(), place.1.clone(), both(place));
-        places.into_iter().map(change).filter(|(.., [old, new])| old != new).collect()
+        let both = |(group, resource, object): (&str, &str, &Arc<Value>)| {
+            let of = GroupResource { group, resource };
+            let pair = [before, self].map(|o| o.get(of, object::namespace(object), object::name(object)));
+            (group.to_owned(), resource.to_owned(), pair)
+        };
+        let gone = before.all().map(both).filter(|(.., [_, new])| new.is_none());
+        gone.chain(self.all().map(both)).filter(|(.., [old, new])| old != new).collect()
     }
 
     /// Takes an object away, whatever its finalizers say.
     pub fn remove(&mut self, of: GroupResource<'_>, namespace: &str, name: &str) -> Option<Arc<Value>> {
         self.revision += 1;
-        self.objects.remove(&place(of, namespace, name))
+        self.objects.get_mut(of.group)?.get_mut(of.resource)?.get_mut(namespace)?.remove(name)
     }
 
     /// Changes an object in place; whether there is one.
@@ -267,19 +288,16 @@ impl Objects {
 
 impl View for Objects {
     fn get(&self, of: GroupResource<'_>, namespace: &str, name: &str) -> Option<Arc<Value>> {
-        self.objects.get(&place(of, namespace, name)).cloned()
+        self.of(of)?.get(namespace)?.get(name).cloned()
     }
 
     fn list(&self, of: GroupResource<'_>, namespace: &str) -> Vec<Arc<Value>> {
-        let wanted = |(group, plural, within, _): &Place| {
-            group == of.group && plural == of.resource && (namespace.is_empty() || within == namespace)
-        };
-        self.objects.iter().filter(|(place, _)| wanted(place)).map(|(_, object)| object.clone()).collect()
+        let Some(namespaces) = self.of(of) else { return Vec::new() };
+        match namespace {
+            "" => namespaces.values().flat_map(BTreeMap::values).cloned().collect(),
+            _ => namespaces.get(namespace).into_iter().flat_map(BTreeMap::values).cloned().collect(),
+        }
     }
-}
-
-fn place(of: GroupResource<'_>, namespace: &str, name: &str) -> Place {
-    (of.group.to_owned(), of.resource.to_owned(), namespace.to_owned(), name.to_owned())
 }
 
 /// As the API writes a time: whole seconds.

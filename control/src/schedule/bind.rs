@@ -6,26 +6,11 @@ use client::{Client, ClientError};
 use http::Method;
 use proto_kube::object;
 use scheduler::Pod;
+use scheduler::placing::Bound;
 use serde_json::json;
 
 use crate::apply::of;
 use crate::queue;
-
-/// What has become of a binding.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Bound {
-    /// The pod is on the node; by this request, or since before.
-    Here {
-        /// By this request.
-        is_new: bool,
-    },
-    /// It is on another node.
-    Elsewhere,
-    /// There is no such pod any more.
-    Gone,
-    /// It is nowhere, and this is why.
-    Free(String),
-}
 
 /// Binds a pod to the node it has been given.
 pub(super) async fn bind(client: &Client, pod: &Pod) -> Bound {
