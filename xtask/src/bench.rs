@@ -11,10 +11,11 @@ pub(crate) const PROGRAMS: [&str; 4] = ["cleat", "cleat-oci", "cleat-monitor", "
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let (command, rest) = match arguments.split_first() {
         Some((&"pod", rest)) => ("bench-pod", rest),
+        Some((&"cluster", rest)) => ("bench-cluster", rest),
         Some((&"control", rest)) => ("bench-control", rest),
         Some((&"proxy", rest)) => ("bench-proxy", rest),
         _ => bail!(
-            "which benchmark? `cargo xtask bench pod`, `cargo xtask bench control`, `cargo xtask bench proxy`"
+            "which benchmark? `cargo xtask bench pod`, `… bench cluster`, `… bench control`, `… bench proxy`"
         ),
     };
     build("release")?;

@@ -17,6 +17,9 @@ cargo xtask up [ARGS…]     build everything and run the demo pods on this mach
 cargo xtask test [--quick] every check of the project; --quick leaves out what needs root
 cargo xtask tidy           the rules of the house that rustfmt and clippy do not know
 cargo xtask bench pod      pod start, memory and idle CPU beside Debian's containerd and runc (root)
+cargo xtask bench cluster  a cluster: time to Ready of nodes, pods and Deployments, memory, idle CPU (root)
+cargo xtask bench control  the API server beside upstream's where `--peer KUBECONFIG` names one, its store beside etcd
+cargo xtask bench proxy    10,000 services beside iptables rules of the same (root)
 cargo xtask dist           the programs as they are shipped, into target/dist, with their sizes
 cargo xtask schema         the table of the Kubernetes API from its pinned packages; --check compares only
 ";

@@ -1,5 +1,5 @@
-//! Several machines on one switch: the first runs `cleat up`, the others have joined by a token. Upstream's kubectl and
-//! helm run on the first.
+//! Several machines on one switch: the first runs `cleat up`, the others have joined by a token. Or the control plane runs
+//! on the switch itself, apart, and all machines have joined it. Upstream's kubectl and helm run beside the control plane.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -11,7 +11,8 @@ use serde_json::Value;
 use crate::control::feed;
 use crate::debian::output;
 use crate::node::Node;
-use crate::{Machine, pypi, wait};
+use crate::plane::{Frozen, Plane};
+use crate::{Machine, programs, pypi, wait};
 
 /// What the nodes of tests are told: the machine that runs the tests may have a disk that is nearly full.
 const KUBELET: &str = "\
@@ -20,15 +21,20 @@ kind: KubeletConfiguration
 evictionHard: { nodefs.available: 1%, nodefs.inodesFree: 1%, memory.available: 50Mi }
 ";
 /// How long nodes may take to be Ready, on a loaded machine.
-const READY_SECONDS_MAX: u64 = 60;
+const READY_SECONDS_MAX: u64 = 90;
+/// The address of the switch, where the control plane is apart.
+const SWITCH: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 /// A cluster.
 pub struct Cluster {
     // The order is that of dropping: first the nodes, then what joins them.
     nodes: Vec<Node>,
+    /// None where the first node runs it.
+    plane: Option<Plane>,
     switch: Machine,
     /// More arguments for each node, `up` and `join` alike.
     arguments: Vec<String>,
+    programs: PathBuf,
 }
 
 impl Cluster {
@@ -39,15 +45,30 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// A cluster whose control plane is apart from its nodes; `arguments` are for `cleat control`. Nothing runs yet.
+    pub fn apart(nodes: usize, arguments: &[&str]) -> Result<Cluster> {
+        let mut cluster = Cluster::prepared(nodes, &[])?;
+        cluster.plane = Some(Plane::on(&cluster.switch, cluster.programs.clone(), arguments));
+        cluster.switch.run(&["ip", "addr", "add", &format!("{SWITCH}/24"), "dev", "switch"])?;
+        Ok(cluster)
+    }
+
     /// The machines of a cluster, on which nothing runs yet; `arguments` are for each node.
     pub fn prepared(nodes: usize, arguments: &[&str]) -> Result<Cluster> {
+        Cluster::of(programs::debug()?, nodes, arguments)
+    }
+
+    /// [`Cluster::prepared`] with programs that have been built already.
+    pub fn of(programs: PathBuf, nodes: usize, arguments: &[&str]) -> Result<Cluster> {
         let switch = Machine::new()?;
         switch.run(&["ip", "link", "add", "switch", "type", "bridge"])?;
         switch.run(&["ip", "link", "set", "switch", "up"])?;
         let mut cluster = Cluster {
             nodes: Vec::new(),
+            plane: None,
             switch,
             arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
+            programs,
         };
         for _ in 0..nodes {
             cluster.add()?;
@@ -67,48 +88,88 @@ impl Cluster {
         self.switch.run(&["ip", "link", "set", &port, "master", "switch", "up"])?;
         machine.run(&["ip", "addr", "add", &format!("{}/24", self.address(number)), "dev", "eth0"])?;
         machine.run(&["ip", "link", "set", "eth0", "up"])?;
-        self.nodes.push(Node::on(machine)?);
+        self.nodes.push(Node::of(self.programs.clone(), machine)?);
         Ok(number)
     }
 
-    /// Starts all nodes, the first as the control plane too, and waits until they are Ready.
+    /// Starts the control plane and all nodes, and waits until they are Ready.
     pub fn start(&mut self) -> Result<()> {
+        if self.plane.is_some() {
+            self.start_plane()?;
+        }
         for number in 0..self.nodes.len() {
             self.start_node(number)?;
         }
         self.wait_ready()
     }
 
-    /// Starts a node and does not wait: the first runs `cleat up`, another joins, or takes up what it has joined before.
+    /// Starts the control plane where it is apart, and waits until it answers.
+    pub fn start_plane(&mut self) -> Result<()> {
+        self.plane.as_mut().context("the control plane is not apart")?.start(&self.switch)?;
+        self.wait_api()
+    }
+
+    /// Starts a node, waits for the API server if it runs one, and does not wait until it is Ready.
     pub fn start_node(&mut self, number: usize) -> Result<()> {
-        let joined = self.nodes[number].data().join("node/kubeconfig").exists();
-        let words: Vec<String> = match number {
-            0 => vec!["up".into()],
-            _ if joined => vec!["node".into()],
-            _ => {
-                let token = self.nodes[0].cleat(&["token", "create", "--quiet"])?.trim().to_owned();
-                vec!["join".into(), format!("{}:6443", self.address(0)), "--token".into(), token]
-            }
-        };
-        let certs = self.nodes[number].machine().folder().join("certs.d");
-        let kubelet = self.nodes[number].machine().folder().join("kubelet.yaml");
-        std::fs::write(&kubelet, KUBELET)?;
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let arguments = &self.arguments;
-        self.nodes[number].start_as(&words, |command| {
-            command.arg("--registry-config").arg(certs).arg("--config").arg(kubelet).args(arguments);
-        })?;
-        if number == 0 {
+        self.launch(number)?;
+        if number == 0 && self.plane.is_none() {
             self.wait_api()?;
         }
         Ok(())
     }
 
+    /// Starts a node and waits for nothing: the first runs `cleat up` unless the control plane is apart, another joins, or
+    /// takes up what it has joined before.
+    pub fn launch(&mut self, number: usize) -> Result<()> {
+        let joined = self.nodes[number].data().join("node/kubeconfig").exists();
+        match number {
+            0 if self.plane.is_none() => self.run_node(number, &["up"]),
+            _ if joined => self.run_node(number, &["node"]),
+            _ => {
+                let (server, token) = self.invitation()?;
+                self.run_node(number, &["join", &server, "--token", &token])
+            }
+        }
+    }
+
+    /// What a machine joins by: the control plane's address, and a new token.
+    pub fn invitation(&self) -> Result<(String, String)> {
+        let token = self.control(&["token", "create", "--quiet"])?.trim().to_owned();
+        let address = if self.plane.is_some() { SWITCH } else { self.address(0) };
+        Ok((format!("{address}:6443"), token))
+    }
+
+    /// Starts what makes a machine a node, e.g. `join …`, and waits for nothing.
+    pub fn run_node(&mut self, number: usize, words: &[&str]) -> Result<()> {
+        let certs = self.nodes[number].machine().folder().join("certs.d");
+        let kubelet = self.nodes[number].machine().folder().join("kubelet.yaml");
+        std::fs::write(&kubelet, KUBELET)?;
+        let arguments = &self.arguments;
+        self.nodes[number].start_as(words, |command| {
+            command.arg("--registry-config").arg(certs).arg("--config").arg(kubelet).args(arguments);
+        })
+    }
+
+    /// The administrator's kubeconfig.
+    #[must_use]
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.head().folder().join("data/control/admin.kubeconfig")
+    }
+
+    /// The machine of the control plane.
+    fn head(&self) -> &Machine {
+        if self.plane.is_some() { &self.switch } else { self.nodes[0].machine() }
+    }
+
     /// Waits until the API server answers.
     pub fn wait_api(&mut self) -> Result<()> {
         wait::until("the API server to answer", READY_SECONDS_MAX, || {
-            if !self.nodes[0].is_running() {
-                bail!("`cleat up` ended:\n{}", self.nodes[0].log());
+            let (runs, log) = match &mut self.plane {
+                Some(plane) => (plane.is_running(), plane.log()),
+                None => (self.nodes[0].is_running(), self.nodes[0].log()),
+            };
+            if !runs {
+                bail!("the control plane ended:\n{log}");
             }
             Ok(self.kubectl(&["get", "--raw", "/readyz"]).map_err(|error| format!("{error:#}")))
         })
@@ -136,6 +197,12 @@ impl Cluster {
         })
     }
 
+    /// All nodes, by their numbers.
+    #[must_use]
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
     /// A node by its number.
     #[must_use]
     pub fn node(&self, number: usize) -> &Node {
@@ -145,6 +212,32 @@ impl Cluster {
     /// A node by its number, to start and stop it.
     pub fn node_mut(&mut self, number: usize) -> &mut Node {
         &mut self.nodes[number]
+    }
+
+    /// The control plane, where it is apart.
+    ///
+    /// # Panics
+    /// Where it is not.
+    pub fn plane(&mut self) -> &mut Plane {
+        self.plane.as_mut().expect("the control plane is apart")
+    }
+
+    /// Puts the control plane's state on a disk of its own, before its first start.
+    pub fn use_disk(&mut self) -> Result<()> {
+        self.plane.as_ref().context("the control plane is not apart")?.use_disk(&self.switch)
+    }
+
+    /// Freezes the disk that [`Cluster::use_disk`] has made until the value is dropped.
+    pub fn freeze_disk(&self) -> Result<Frozen> {
+        let plane = self.plane.as_ref().context("the control plane is not apart")?;
+        Frozen::new(&self.switch, &plane.data())
+    }
+
+    /// Runs a command of `cleat` beside the control plane and gives what it prints.
+    pub fn control(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = self.head().command(self.programs.join("cleat"));
+        output(command.args(arguments).arg("--data-dir").arg(self.head().folder().join("data")))
+            .with_context(|| format!("cleat {}", arguments.join(" ")))
     }
 
     /// A node's name in the cluster: that of its machine.
@@ -165,14 +258,12 @@ impl Cluster {
         self.switch.run(&["ip", "link", "set", &port(number), state]).map(drop)
     }
 
-    /// A client on the first machine that reads `KUBECONFIG`.
+    /// A client beside the control plane that reads `KUBECONFIG`.
     #[must_use]
     pub fn client(&self, program: PathBuf) -> Command {
-        let node = &self.nodes[0];
-        let mut command = node.machine().command(program);
-        command.env("HOME", node.machine().folder());
-        command.env("KUBECONFIG", node.data().join("control/admin.kubeconfig"));
-        command.current_dir(node.machine().folder());
+        let (machine, folder) = (self.head(), self.head().folder());
+        let mut command = machine.command(program);
+        command.env("HOME", folder).env("KUBECONFIG", self.kubeconfig()).current_dir(folder);
         command
     }
 

@@ -13,6 +13,7 @@ use lab::image::write_archive;
 const USAGE: &str = "\
 lab images DIR                                  write the demo's images into DIR as OCI archives
 lab bench-pod --programs DIR [--rounds N]       pod start beside Debian's containerd
+lab bench-cluster --programs DIR                a whole cluster: time to Ready, memory, idle CPU
 lab bench-control --programs DIR [--peer FILE]  the API server beside that of a kubeconfig, its store beside etcd
 lab bench-proxy --programs DIR [--services N]   service rules beside iptables
 ";
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         ["images", folder] => images(Path::new(folder)),
         ["bench-pod", "--programs", programs, ref rest @ ..] => bench_pod(PathBuf::from(programs), rest),
         ["bench-control", "--programs", programs, ref rest @ ..] => bench_control(Path::new(programs), rest),
+        ["bench-cluster", "--programs", programs] => bench::cluster::run(Path::new(programs)),
         ["bench-proxy", "--programs", programs, ref rest @ ..] => {
             bench::proxy::arguments(Path::new(programs), rest).and_then(bench::proxy::run)
         }

@@ -35,6 +35,11 @@ impl Node {
 
     /// The same on a machine that is already there.
     pub fn on(machine: Machine) -> Result<Node> {
+        Node::of(programs::debug()?, machine)
+    }
+
+    /// [`Node::on`] with programs that have been built already.
+    pub fn of(programs: PathBuf, machine: Machine) -> Result<Node> {
         let registry = Registry::start(&machine)?;
         for named in demo::images()? {
             let (repository, tag) = split(named.reference)?;
@@ -45,7 +50,6 @@ impl Node {
             registry.mirror(host, &folder.join("certs.d"))?;
         }
         fs::create_dir_all(folder.join("manifests"))?;
-        let programs = programs::debug()?;
         Ok(Node { process: None, registry, programs, folder, machine })
     }
 

@@ -12,7 +12,7 @@ use proto_kube::{Resource, resource};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::server::pss;
+use super::process::Memory;
 use super::table::{Budget, Table, rank};
 use super::{count, millis};
 
@@ -48,7 +48,7 @@ pub(crate) async fn run(programs: &Path, peer: Option<&Path>) -> Result<()> {
     }
     let server = Server::start(programs).await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let empty_kb = pss(server.child.id()).context("cleat control is gone")?;
+    let empty_kb = Memory::of(server.child.id()).context("cleat control is gone")?.pss;
     eprintln!("cleat control: load");
     let ours = figures(&server.config).await?;
     let theirs = match peer {
@@ -263,7 +263,7 @@ async fn full(programs: &Path) -> Result<u64> {
         watches.push((one.watch(pods, "", query).await?, one));
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
-    pss(server.child.id()).context("cleat control is gone")
+    Ok(Memory::of(server.child.id()).context("cleat control is gone")?.pss)
 }
 
 /// A pod as a workload has it: some kilobytes.

@@ -1,8 +1,10 @@
 //! `cargo xtask bench pod`: a pod's life through raw CRI, ours and Debian's containerd with runc, each on a throw-away
 //! machine of its own, in turns, in one run. The table says what was measured, and the budget of the design.
 
+pub(crate) mod cluster;
 pub(crate) mod control;
 mod pod;
+mod process;
 pub(crate) mod proxy;
 mod server;
 mod table;

@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 
-use super::pod::WORKLOAD;
+use super::process::{self, Memory};
 
 /// What every container runs.
 pub(crate) const IMAGE: &str = "registry.test/busybox:1";
@@ -107,37 +107,19 @@ impl Server {
 
     /// CPU time of everything on the machine so far, ended processes included.
     pub(crate) fn cpu(&self) -> Result<Duration> {
-        for cgroup in self.machine.cgroups() {
-            if let Ok(text) = fs::read_to_string(cgroup.join("cpuacct.usage")) {
-                return Ok(Duration::from_nanos(text.trim().parse()?));
-            }
-        }
-        for cgroup in self.machine.cgroups() {
-            let text = fs::read_to_string(cgroup.join("cpu.stat")).unwrap_or_default();
-            if let Some(usec) = text.lines().find_map(|line| line.strip_prefix("usage_usec ")) {
-                return Ok(Duration::from_micros(usec.parse()?));
-            }
-        }
-        anyhow::bail!("no cgroup of the machine accounts for CPU time")
+        process::cpu(&self.machine)
     }
 
     /// Proportional set size of the daemon in kB.
     pub(crate) fn daemon_kb(&self) -> Result<u64> {
-        pss(self.daemon.pid()).context("the daemon is gone")
+        Ok(Memory::of(self.daemon.pid()).context("the daemon is gone")?.pss)
     }
 
     /// Proportional set size of all processes that exist for the pods, without their workload, in kB.
     pub(crate) fn pods_kb(&self) -> Result<u64> {
-        let others = self.machine.processes().into_iter().filter(|pid| *pid != self.daemon.pid());
-        let runtimes =
-            others.filter(|pid| !matches!(command_line(*pid), Some(line) if is_not_runtime(&line)));
-        Ok(runtimes.filter_map(pss).sum())
+        let others = process::of_runtime(&self.machine).filter(|pid| *pid != self.daemon.pid());
+        Ok(others.filter_map(Memory::of).map(|memory| memory.pss).sum())
     }
-}
-
-/// The workload, and the idle `sleep` of the machine's first process.
-fn is_not_runtime(line: &str) -> bool {
-    line == WORKLOAD.join(" ") || line == "sleep 3600"
 }
 
 /// A machine with a registry that holds the images, its configuration, and a CNI configuration list.
@@ -180,15 +162,4 @@ async fn connect(socket: &Path) -> Result<Channel> {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     Err(last.context("never tried")?).with_context(|| format!("{} does not answer", socket.display()))
-}
-
-pub(crate) fn pss(pid: u32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
-    line.trim().trim_end_matches(" kB").parse().ok()
-}
-
-fn command_line(pid: u32) -> Option<String> {
-    let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    Some(String::from_utf8_lossy(&bytes).replace('\0', " ").trim().to_owned())
 }
