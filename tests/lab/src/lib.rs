@@ -21,6 +21,7 @@ pub mod machine;
 pub mod node;
 pub mod objects;
 pub mod peer;
+pub mod plane;
 pub mod programs;
 pub mod pypi;
 pub mod registry;
