@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::observed::{Container, Failure};
+use crate::observed::{Container, Exit, Failure};
 use crate::time::later;
 
 /// The first delay of a crashing container and of a failing image pull, in seconds.
@@ -28,8 +28,16 @@ fn doubling(first: i64, longest: i64, n: u32) -> SignedDuration {
 #[must_use]
 pub fn crashes(last: &Container) -> u32 {
     match last.exit() {
-        Some(exit) if exit.finished_at.duration_since(exit.started_at).as_secs() >= STABLE_SECONDS => 1,
+        Some(exit) if ran_seconds(exit) >= STABLE_SECONDS => 1,
         _ => last.crashes.saturating_add(1),
+    }
+}
+
+/// How long it ran; what could not be started has no time of its start.
+fn ran_seconds(exit: &Exit) -> i64 {
+    match exit.started_at == Timestamp::UNIX_EPOCH {
+        true => 0,
+        false => exit.finished_at.duration_since(exit.started_at).as_secs(),
     }
 }
 
@@ -71,10 +79,10 @@ mod tests {
         assert!(waits(at(5), at(0), at(10)) && !waits(at(10), at(0), at(10)));
         assert!(!waits(at(-300), at(0), at(10)));
     }
-    use crate::observed::{Exit, State};
+    use crate::observed::State;
 
     fn crashed(crashes: u32, ran_seconds: i64) -> Container {
-        let started_at = Timestamp::UNIX_EPOCH;
+        let started_at = Timestamp::from_second(1_700_000_000).unwrap();
         let finished_at = crate::time::seconds_later(started_at, ran_seconds);
         Container {
             id: "i".into(),
@@ -109,6 +117,10 @@ mod tests {
         assert_eq!(restart_at(&crashed(6, 600)).1.as_secs(), 0);
         assert_eq!(crashes(&crashed(6, 600)), 1);
         assert_eq!(crashes(&crashed(6, 5)), 7);
+        let mut never = crashed(6, 5);
+        let State::Exited(exit) = &mut never.state else { unreachable!() };
+        exit.started_at = Timestamp::UNIX_EPOCH;
+        assert_eq!(crashes(&never), 7, "containerd tells no start of what it could not start");
     }
 
     #[test]

@@ -42,11 +42,20 @@ fn change(key: &str, old: &Value, new: &Value) -> Option<Value> {
         let before = all(old);
         let changed = all(new).into_iter().filter_map(|mut element| {
             let known = before.iter().find(|e| e[*name] == element[*name]);
-            if let Some(known) = known.filter(|known| known["status"] == element["status"]) {
+            let Some(known) = known else { return Some(element) };
+            if known["status"] == element["status"] {
                 // Since when it is so the API may know better: what was told last may not be on our disk.
                 element[SINCE] = known[SINCE].clone();
             }
-            known.is_none_or(|known| !equal(known, &element)).then_some(element)
+            if equal(known, &element) {
+                return None;
+            }
+            // What is not told any more goes: an earlier reason, say.
+            let told = known.as_object().into_iter().flatten().filter(|(_, value)| !empty(value));
+            if let Value::Object(members) = &mut element {
+                told.for_each(|(member, _)| drop(members.entry(member).or_insert(Value::Null)));
+            }
+            Some(element)
         });
         let over = |e: &&Value| {
             PASSING.iter().any(|kind| e[*name] == *kind)
@@ -140,6 +149,11 @@ mod tests {
                 json!({"conditions": [since("True", "1")]}),
                 json!({"conditions": [since("False", "2")]}),
                 json!({"conditions": [since("False", "2")]}),
+            ),
+            (
+                json!({"conditions": [{"type": "Ready", "status": "False", "reason": "r"}, gate]}),
+                json!({"conditions": [ready("True")]}),
+                json!({"conditions": [{"type": "Ready", "status": "True", "reason": null}]}),
             ),
             (
                 json!({"podIPs": [{"ip": "1"}]}),

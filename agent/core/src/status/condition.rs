@@ -66,8 +66,7 @@ fn no_sandbox(parts: &Parts<'_>, completed: bool) -> Option<Waiting> {
     if newest.is_some_and(|s| s.ready && !s.stopped && (host_network || !s.ips.is_empty())) {
         return None;
     }
-    let none = Waiting::new(if completed { "PodCompleted" } else { "" }, "");
-    Some(parts.trouble.cloned().unwrap_or(none))
+    Some(parts.trouble.filter(|_| !completed).cloned().unwrap_or_else(|| Waiting::new("", "")))
 }
 
 fn list(names: &[&str]) -> String {

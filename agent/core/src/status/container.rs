@@ -2,7 +2,8 @@
 
 use k8s_openapi::api::core::v1::{
     Container as Spec, ContainerState, ContainerStateRunning, ContainerStateTerminated,
-    ContainerStateWaiting, ContainerStatus, ContainerUser, ResourceRequirements, VolumeMountStatus,
+    ContainerStateWaiting, ContainerStatus, ContainerUser, Pod, PodStatus, ResourceRequirements,
+    VolumeMountStatus,
 };
 
 use super::{Parts, Waiting, ready, started};
@@ -104,7 +105,7 @@ fn gone(parts: &Parts<'_>, spec: &Spec, old: Option<&ContainerStatus>, ended: bo
     if let Some(old) = made.filter(|_| ended || parts.desired.end.is_some()) {
         let state = match old.state.as_ref() {
             Some(state) if state.running.is_some() => {
-                Some(ContainerState { terminated: Some(unknown(old)), ..none() })
+                Some(ContainerState { terminated: Some(unknown(Some(old))), ..none() })
             }
             state => state.cloned(),
         };
@@ -113,7 +114,7 @@ fn gone(parts: &Parts<'_>, spec: &Spec, old: Option<&ContainerStatus>, ended: bo
     let why = parts.waiting.get(&spec.name).cloned().unwrap_or_else(|| creating(parts));
     let last = made.map(|old| {
         let state = old.state.as_ref().and_then(|s| s.terminated.clone());
-        ContainerState { terminated: Some(state.unwrap_or_else(|| unknown(old))), ..none() }
+        ContainerState { terminated: Some(state.unwrap_or_else(|| unknown(Some(old)))), ..none() }
     });
     ContainerStatus {
         name: spec.name.clone(),
@@ -166,9 +167,31 @@ fn terminated(parts: &Parts<'_>, container: &Container, exit: &Exit) -> Containe
     }
 }
 
-fn unknown(old: &ContainerStatus) -> ContainerStateTerminated {
+/// Of a pod that is over, whose containers have ended: those whose turn had come and of whose end nothing is known count as
+/// failed.
+pub(super) fn close(pod: &Pod, status: &mut PodStatus) {
+    let waits = |s: &ContainerStatus| {
+        let state = |state: &Option<ContainerState>| state.clone().unwrap_or_default();
+        state(&s.state).waiting.is_some() && state(&s.last_state).terminated.is_none()
+    };
+    let inits = status.init_container_statuses.as_deref_mut().unwrap_or_default();
+    let apps = status.container_statuses.as_deref_mut().unwrap_or_default();
+    let done = inits.last().is_none_or(|last| match pod::is_sidecar(pod, &last.name) {
+        true => !waits(last),
+        false => last.ready,
+    });
+    let begun = if done || apps.iter().any(|s| !waits(s)) { apps.len() } else { 0 };
+    let tried = inits.iter().rposition(|s| !waits(s)).unwrap_or(0) + 1;
+    for status in inits.iter_mut().take(tried).chain(apps.iter_mut().take(begun)) {
+        if status.state.as_ref().is_none_or(|state| state.terminated.is_none()) {
+            status.state = Some(ContainerState { terminated: Some(unknown(None)), ..none() });
+        }
+    }
+}
+
+fn unknown(old: Option<&ContainerStatus>) -> ContainerStateTerminated {
     ContainerStateTerminated {
-        container_id: old.container_id.clone(),
+        container_id: old.and_then(|old| old.container_id.clone()),
         exit_code: EXIT_CODE_UNKNOWN,
         reason: Some("ContainerStatusUnknown".into()),
         message: Some("The container could not be located when the pod was terminated".into()),

@@ -103,6 +103,9 @@ pub(crate) fn of(parts: &Parts<'_>) -> PodStatus {
     if parts.held.is_none() {
         status.start_time = old.and_then(|o| o.start_time.clone()).or_else(|| Some(k8s(parts.now)));
     }
+    if phase::closed(parts, outcome.as_ref()) {
+        container::close(pod, &mut status);
+    }
     let phase = phase::of(parts, &status, outcome.as_ref());
     status.phase = Some(phase.to_owned());
     (status.reason, status.message) = match (&outcome, parts.held) {

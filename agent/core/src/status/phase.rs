@@ -103,6 +103,12 @@ fn failed_init<'a>(desired: &DesiredPod, seen: &'a ObservedPod) -> Option<&'a Ex
     })
 }
 
+/// Whether a pod that is over has nothing any more that runs or is about to.
+pub(super) fn closed(parts: &Parts<'_>, outcome: Option<&Outcome>) -> bool {
+    let over = outcome.is_some() || parts.desired.end.is_some();
+    over && parts.seen.in_flight.is_empty() && !parts.seen.containers.iter().any(|c| c.alive())
+}
+
 /// The phase. A pod that has ended is still `Running` while one of its containers is, so that nobody counts it as
 /// gone too early.
 pub(super) fn of(parts: &Parts<'_>, status: &PodStatus, outcome: Option<&Outcome>) -> &'static str {
@@ -116,7 +122,7 @@ pub(super) fn of(parts: &Parts<'_>, status: &PodStatus, outcome: Option<&Outcome
     }
     let statuses = status.container_statuses.as_deref().unwrap_or_default();
     let begun = !statuses.is_empty() && statuses.iter().all(has_run);
-    if parts.desired.end.is_some() && begun && !alive {
+    if parts.desired.end.is_some() && !alive && (begun || closed(parts, outcome)) {
         let zero = |s: &ContainerStatus| {
             s.state.as_ref().and_then(|s| s.terminated.as_ref()).is_some_and(|t| t.exit_code == 0)
         };
