@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use client::{Client, ClientError};
 use proto_cri::{ListPodSandboxRequest, PodSandbox, RemovePodSandboxRequest, StopPodSandboxRequest};
 use proto_kube::object;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +21,8 @@ const WHO: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
 const WHO_BODY: &str = r#"{"apiVersion":"authentication.k8s.io/v1","kind":"SelfSubjectReview"}"#;
 /// How long a running `cleat up` may take to stop; it leaves its pods, so it has little to do.
 const STOP_SECONDS: u64 = 10;
+/// How long giving a name back may take.
+const GIVE_BACK: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(down: Down) -> anyhow::Result<()> {
     let paths = Paths::resolve(&down.dirs)?;
@@ -56,6 +59,7 @@ pub(crate) async fn end(
     };
     let (served, drained) = tokio::join!(serve(server, agent, shutdown.clone()), drained);
     let ended = drained.and_then(|ended| served.map(|()| ended))?;
+    give_name_back(paths).await;
     network::remove(paths).context("removing the pods' bridge")?;
     if in_cluster(paths) {
         leave(paths)?;
@@ -70,12 +74,10 @@ fn in_cluster(paths: &Paths) -> bool {
 
 /// Lets other nodes take over what runs here. What they do not take ends with the rest.
 async fn give_away(paths: &Paths, limit: Duration) {
-    let Ok(config) = client::Config::load(&paths.node().join("kubeconfig"), None) else { return };
+    let Ok(config) = kubeconfig(paths) else { return };
     let given = async {
-        let client = client::Client::new(&config, concat!("cleat-down/", env!("CARGO_PKG_VERSION")))?;
-        let me = client.call(http::Method::POST, WHO, Some(("application/json", WHO_BODY.into()))).await?;
-        let name = object::text(&me, &["status", "userInfo", "username"]).trim_start_matches("system:node:");
-        Ok::<_, client::ClientError>(drain::drain(&client, name, limit).await)
+        let (client, name) = member(&config).await?;
+        Ok::<_, ClientError>(drain::drain(&client, &name, limit).await)
     };
     match tokio::time::timeout(limit, given).await {
         Ok(Ok((gone, None))) => println!("{gone} pods given away"),
@@ -83,6 +85,36 @@ async fn give_away(paths: &Paths, limit: Duration) {
         Ok(Err(error)) => eprintln!("no pods given away: {error}"),
         Err(_) => eprintln!("not all pods given away: the control plane took too long"),
     }
+}
+
+/// Lets another machine have the node's name.
+async fn give_name_back(paths: &Paths) {
+    let Ok(config) = kubeconfig(paths) else { return };
+    let given = async {
+        let (client, name) = member(&config).await?;
+        agent::release(&client, &name, &paths.data).await
+    };
+    match tokio::time::timeout(GIVE_BACK, given).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => eprintln!("the node's name is not given back, and free in a minute: {error}"),
+        Err(_) => {
+            eprintln!("the node's name is not given back, and free in a minute: no control plane answers")
+        }
+    }
+}
+
+/// How this machine reaches the cluster that it is a node of.
+fn kubeconfig(paths: &Paths) -> Result<client::Config, client::KubeconfigError> {
+    client::Config::load(&paths.node().join("kubeconfig"), None)
+}
+
+/// A client of the cluster, and which node it speaks for.
+async fn member(config: &client::Config) -> Result<(Client, String), ClientError> {
+    let client = Client::new(config, concat!("cleat-down/", env!("CARGO_PKG_VERSION")))?;
+    let me = client.call(http::Method::POST, WHO, Some(("application/json", WHO_BODY.into()))).await?;
+    let user = object::text(&me, &["status", "userInfo", "username"]);
+    let name = user.trim_start_matches("system:node:").to_owned();
+    Ok((client, name))
 }
 
 /// Takes away what the node had of the cluster's network.

@@ -48,7 +48,7 @@ impl ControlPlane {
         allow_many_files();
         let bound = Bound::new(Server::open(config).await?).await?;
         let cache = Cache::new(local(bound.server(), "system:apiserver", &["system:masters"]));
-        let mut controllers = controllers(bound.server(), &cache, &cluster, identity)?;
+        let mut controllers = controllers(bound.server(), &cache, &cluster, (plane, identity))?;
         controllers.leader_election = shared;
         // `--controllers=` names nobody.
         controllers.workers = plane.controllers.iter().filter(|name| !name.is_empty()).cloned().collect();
@@ -100,7 +100,7 @@ fn controllers(
     server: &Arc<Server>,
     cache: &Cache,
     cluster: &Cluster,
-    identity: Option<&str>,
+    (plane, identity): (&args::Plane, Option<&str>),
 ) -> anyhow::Result<control::Config> {
     let of = server.clone();
     let client_of = move |component: &'static str| match component {
@@ -119,7 +119,8 @@ fn controllers(
     }
     config.facts.pod_cidrs = cluster.pods.iter().map(|range| (range.to_string(), part(range))).collect();
     config.facts.root_ca = server.pki.bundle();
-    config.signer = Some(server.pki.clone());
+    config.signer =
+        Some(control::Signing { pki: server.pki.clone(), duration: plane.cluster_signing_duration });
     Ok(config)
 }
 

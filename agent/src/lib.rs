@@ -40,8 +40,10 @@ mod tokens;
 mod translate;
 mod volume;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use client::{Client, ClientError};
 
 pub use config::{Api, Config};
 pub use identity::{IdentityFailed, Join, NodeIdentity, ServingCertificate, SignFailed};
@@ -138,6 +140,17 @@ pub enum AgentFailed {
         /// The other agent.
         by: String,
     },
+}
+
+/// Gives the node's name back after the agent of `data_dir` has ended for good: another machine can have it at once.
+/// Nothing happens when another agent has it by now.
+///
+/// # Errors
+/// When the API server does not answer, or refuses.
+pub async fn release(client: &Client, node: &str, data_dir: &Path) -> Result<(), ClientError> {
+    // Without an identity it never had a name.
+    let Ok(id) = node::machine::identity(data_dir) else { return Ok(()) };
+    node::lease::release(client, node, &id).await
 }
 
 /// Runs the agent until `shutdown`. Pods are left as they are: the next start finds them.

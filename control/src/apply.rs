@@ -17,7 +17,7 @@ use crate::correlate::Said;
 use crate::pending::Expected;
 use crate::queue;
 use crate::record::Recorder;
-use crate::sign;
+use crate::sign::{self, Signing};
 
 /// So many creations or deletions are under way together at most; there are fewer until the first have succeeded.
 const TOGETHER_MAX: usize = 64;
@@ -31,7 +31,7 @@ pub(crate) struct Hand {
     pub(crate) name: &'static str,
     pub(crate) client: Client,
     pub(crate) recorder: Recorder,
-    pub(crate) signer: Option<Arc<pki::Pki>>,
+    pub(crate) signer: Option<Signing>,
     /// What the controller reads: only of this the cache can show anything.
     pub(crate) reads: Vec<GroupResource<'static>>,
 }
@@ -157,7 +157,7 @@ impl Hand {
             Mutation::If(condition) => self.holds(condition).await?.then_some(None),
             Mutation::Sign(request) => {
                 let signed =
-                    self.signer.as_ref().and_then(|pki| sign::signed(pki, request, Timestamp::now()));
+                    self.signer.as_ref().and_then(|by| sign::signed(by, request, Timestamp::now()));
                 let Some((resource, object)) = signed else { return Ok(Some(None)) };
                 let made = self.client.update(resource, Some("status"), &object, none()).await?;
                 written(resource, &made)

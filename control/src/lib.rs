@@ -27,6 +27,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use metrics::Metrics;
+pub use sign::Signing;
 
 use apply::Hand;
 use lead::Candidate;
@@ -56,7 +57,7 @@ pub struct Config {
     /// What controllers must know of the cluster.
     pub facts: Facts,
     /// The authority that signs certificates; without it none are signed here.
-    pub signer: Option<Arc<pki::Pki>>,
+    pub signer: Option<Signing>,
     /// The `spec.schedulerName` of the pods that are placed here.
     pub scheduler_name: String,
     /// Counts what is done.
@@ -174,7 +175,7 @@ async fn half<F: Future<Output = ()>>(
 }
 
 async fn control(config: &Config, controllers: &[Arc<dyn Controller>], stop: CancellationToken) {
-    let (recorder, writer) = Recorder::new(config.client_of.clone());
+    let (recorder, writer) = Recorder::new(config.client_of.clone(), stop.clone());
     let mut tasks = JoinSet::new();
     tasks.spawn(writer);
     for controller in controllers {
@@ -199,7 +200,7 @@ async fn control(config: &Config, controllers: &[Arc<dyn Controller>], stop: Can
 }
 
 async fn schedule(config: &Config, stop: CancellationToken) {
-    let (recorder, writer) = Recorder::new(config.client_of.clone());
+    let (recorder, writer) = Recorder::new(config.client_of.clone(), stop.clone());
     let teller = Teller {
         client: (config.client_of)(SCHEDULER),
         recorder,

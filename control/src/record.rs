@@ -1,4 +1,5 @@
-//! Writes what is said as events. Nobody waits for it, and an event that the server does not take is lost.
+//! Writes what is said as events. Nobody waits for it. While the server does not answer events wait, up to a bound; one
+//! that it refuses is lost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,13 +9,15 @@ use jiff::Timestamp;
 use proto_kube::{Resource, object, resource};
 use serde_json::Value;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::correlate::{Correlator, Said, Write};
 
 /// So much may wait to be written; more is not heard.
 const WAITING_MAX: usize = 4096;
-const TRIES: u32 = 5;
-const BACKOFF: Duration = Duration::from_millis(500);
+/// The first and the longest pause after a request that was not answered.
+const AGAIN_MIN: Duration = Duration::from_millis(500);
+const AGAIN_MAX: Duration = Duration::from_secs(10);
 
 /// Who writes, by source.
 type ClientOf = Arc<dyn Fn(&'static str) -> Client + Send + Sync>;
@@ -24,14 +27,17 @@ type ClientOf = Arc<dyn Fn(&'static str) -> Client + Send + Sync>;
 pub(crate) struct Recorder(mpsc::Sender<(&'static str, Said)>);
 
 impl Recorder {
-    /// A recorder, and the task that writes until the last clone is gone.
-    pub(crate) fn new(client_of: ClientOf) -> (Self, impl Future<Output = ()> + Send) {
+    /// A recorder, and the task that writes until the last clone is gone; from `stop` on it tries once only.
+    pub(crate) fn new(
+        client_of: ClientOf,
+        stop: CancellationToken,
+    ) -> (Self, impl Future<Output = ()> + Send) {
         let (sender, mut receiver) = mpsc::channel::<(&'static str, Said)>(WAITING_MAX);
         let task = async move {
             let mut correlator = Correlator::default();
             while let Some((source, said)) = receiver.recv().await {
                 if let Some(write) = correlator.take(&said, Timestamp::now()) {
-                    put(&client_of(source), write).await;
+                    put(&client_of(source), write, &stop).await;
                 }
             }
         };
@@ -40,20 +46,22 @@ impl Recorder {
 
     pub(crate) fn say(&self, source: &'static str, said: Said) {
         if self.0.try_send((source, said)).is_err() {
-            tracing::debug!(source, "too many events wait to be written; one is lost");
+            tracing::warn!(source, "too many events wait to be written; one is lost");
         }
     }
 }
 
-async fn put(client: &Client, write: Write) {
-    for tries in 0..TRIES {
-        let Err(error) = attempt(client, &write).await else { return };
+async fn put(client: &Client, write: Write, stop: &CancellationToken) {
+    let mut pause = AGAIN_MIN;
+    while let Err(error) = attempt(client, &write).await {
         // What is refused stays refused; only who does not answer may do so later.
-        if error.code().is_some_and(|code| code < 500 && code != 429) || tries + 1 == TRIES {
+        if error.code().is_some_and(|code| code < 500 && code != 429) || stop.is_cancelled() {
             tracing::debug!(%error, "an event is not taken");
             return;
         }
-        tokio::time::sleep(BACKOFF * 2_u32.pow(tries)).await;
+        // Once more at the end: what happened last is what people look for.
+        let _ = tokio::time::timeout(pause, stop.cancelled()).await;
+        pause = (pause * 2).min(AGAIN_MAX);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The command line of `cleat control`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
@@ -59,6 +60,9 @@ pub(crate) struct Plane {
     /// Issuer of service-account tokens
     #[arg(long, value_name = "URL", default_value = "https://kubernetes.default.svc.cluster.local")]
     pub(crate) service_account_issuer: String,
+    /// How long the certificates are good that nodes and others get, such as 24h; nodes renew theirs in time
+    #[arg(long, value_name = "TIME", default_value = "8760h", value_parser = duration)]
+    pub(crate) cluster_signing_duration: Duration,
     /// Write each request down: audit.k8s.io/v1 events, one a line
     #[arg(long, value_name = "FILE")]
     pub(crate) audit_log: Option<PathBuf>,
@@ -93,4 +97,11 @@ pub(crate) enum ControlVerb {
         /// The backup
         file: PathBuf,
     },
+}
+
+/// Reads `90s`, `24h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let read: Option<jiff::SignedDuration> = text.parse().ok();
+    let time = read.and_then(|time| Duration::try_from(time).ok()).filter(|time| !time.is_zero());
+    time.ok_or_else(|| "expected a time such as 90s or 24h".to_owned())
 }

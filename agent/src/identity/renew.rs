@@ -12,6 +12,8 @@ use crate::clock::Clock;
 
 /// How long a request waits for its answer.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
+/// How far signers date certificates back, for clocks that differ.
+const DATED_BACK: SignedDuration = SignedDuration::from_mins(5);
 /// How often the clock is looked at: it may jump.
 const LOOK: Duration = Duration::from_secs(600);
 /// The first and the longest pause after a failure.
@@ -21,9 +23,12 @@ const AGAIN_MAX: Duration = Duration::from_secs(300);
 /// When a certificate is to be renewed: after 70 to 90 hundredths of its time. Which is its own: many nodes of one age do
 /// not come all at once, and a restart does not change it.
 fn renew_at(certificate: &Certificate, own: u8) -> Timestamp {
-    let life = certificate.not_after.duration_since(certificate.not_before).as_secs().max(0);
-    let part = life / 1000 * (700 + i64::from(own) * 200 / 255);
-    certificate.not_before.checked_add(SignedDuration::from_secs(part)).unwrap_or(certificate.not_after)
+    let Certificate { not_before, not_after, .. } = certificate;
+    // A short one would be past its time at once if it began where it is dated back to.
+    let begin = not_before.checked_add(DATED_BACK).ok().filter(|at| at < not_after).unwrap_or(*not_before);
+    let life = not_after.duration_since(begin).as_secs().max(0);
+    let part = life * (700 + i64::from(own) * 200 / 255) / 1000;
+    begin.checked_add(SignedDuration::from_secs(part)).unwrap_or(*not_after)
 }
 
 /// Waits until a certificate is to be renewed; returns when it ends. One that cannot be read is to be renewed now.
@@ -120,12 +125,16 @@ mod tests {
     fn renewal_is_spread() {
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let pki = pki::Pki::open(None, Names::default(), now).unwrap();
-        let certificate =
-            Certificate::from_pem(&pki.issue_client("n", &[], now).unwrap().certificate).unwrap();
-        let part = |own| {
-            let life = certificate.not_after.duration_since(certificate.not_before).as_secs_f64();
-            renew_at(&certificate, own).duration_since(certificate.not_before).as_secs_f64() / life
-        };
-        assert!((part(0) - 0.7).abs() < 0.001 && (part(255) - 0.9).abs() < 0.001);
+        let key = pki::Key::generate().unwrap();
+        let request = pki::request(&key, "system:node:n", &["system:nodes"], &Names::default()).unwrap();
+        let csr = pki::Csr::from_pem(request.as_bytes()).unwrap();
+        for seconds in [60, 3600, 365 * 24 * 3600] {
+            let life = Duration::from_secs(seconds);
+            let pem = pki.sign(&csr, pki::Signer::KubeletClient, Some(life), now).unwrap();
+            let certificate = Certificate::from_pem(&pem).unwrap();
+            let part =
+                |own| renew_at(&certificate, own).duration_since(now).as_secs_f64() / life.as_secs_f64();
+            assert!((part(0) - 0.7).abs() < 0.02 && (part(255) - 0.9).abs() < 0.02, "{seconds} s");
+        }
     }
 }

@@ -17,6 +17,8 @@ use crate::config::certificate_signing_requests as requests;
 /// How often a request is looked at, at first and in the end.
 const LOOK_MIN: Duration = Duration::from_millis(50);
 const LOOK_MAX: Duration = Duration::from_secs(2);
+/// After so long it is said what is waited for.
+const SAY: Duration = Duration::from_secs(4);
 
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -102,7 +104,7 @@ impl Ask {
 
     async fn wait(&self, client: &Client, name: &str) -> Result<String, SignFailed> {
         let began = Instant::now();
-        let mut pause = LOOK_MIN;
+        let (mut pause, mut said) = (LOOK_MIN, false);
         loop {
             match client.get(requests(), "", name).await {
                 Ok(request) => {
@@ -123,6 +125,14 @@ impl Ask {
             if began.elapsed() >= self.patience {
                 let seconds = self.patience.as_secs();
                 return Err(SignFailed::Pending { name: name.to_owned(), seconds });
+            }
+            if began.elapsed() >= SAY && !said {
+                said = true;
+                tracing::warn!(
+                    "waiting for the cluster to sign {name}: where there was a node {} lately, it takes a minute to see \
+                     whether that one is alive",
+                    self.node
+                );
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LOOK_MAX);

@@ -26,6 +26,22 @@ const RENEW: Duration = Duration::from_secs(10);
 const AGAIN_MIN: Duration = Duration::from_millis(100);
 const AGAIN_MAX: Duration = Duration::from_secs(5);
 
+/// Gives a node's name back, for an agent that has ended and will not come again; another can have it at once. Nothing
+/// happens when the name is another agent's by now.
+///
+/// # Errors
+/// When the API server does not answer, or does not let us.
+pub(crate) async fn release(client: &Client, node: &str, id: &str) -> Result<(), ClientError> {
+    let Some(mut lease) = found(client.get(leases(), NAMESPACE, node).await)? else { return Ok(()) };
+    if holder(&lease) != Some(id) {
+        return Ok(());
+    }
+    object::metadata(&mut lease).remove("managedFields");
+    object::member(&mut lease["metadata"], "annotations").remove(AGENT);
+    object::member(&mut lease, "spec").insert("holderIdentity".into(), json!(""));
+    client.update(leases(), None, &lease, Query::default()).await.map(drop)
+}
+
 /// Another agent keeps a node of this name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Taken {
@@ -167,13 +183,18 @@ fn holder(lease: &Value) -> Option<&str> {
     object::annotations(lease).find(|(key, _)| *key == AGENT).map(|(_, agent)| agent)
 }
 
+/// Whether the one that had it has given it back.
+fn is_released(lease: &Value) -> bool {
+    object::at(lease, &["spec", "holderIdentity"]).is_some_and(|holder| holder == "")
+}
+
 /// Whether a lease is another agent's. What no agent of ours has written is told by the machine in the Node.
 fn claim(lease: &Value, node: Option<&Value>, id: &str, machine: &Machine) -> Option<Claim> {
     let info = |key| node.map(|node| object::text(node, &["status", "nodeInfo", key])).unwrap_or_default();
     let by = match holder(lease) {
         Some(holder) if holder == id => return None,
         Some(holder) => format!("agent {holder} on machine {:?}", info("machineID")),
-        None if node.is_none() => return None,
+        None if node.is_none() || is_released(lease) => return None,
         None if info("machineID") == machine.machine_id && info("systemUUID") == machine.system_uuid => {
             return None;
         }
@@ -219,6 +240,8 @@ mod tests {
         assert_eq!(claimed_by(&bare, Some(&node("m", "True"))), None, "another program on this machine");
         assert!(claimed_by(&bare, Some(&node("x", "True"))).unwrap().contains("\"x\""));
         assert_eq!(claimed_by(&bare, None), None);
+        let released = json!({"spec": {"renewTime": "t", "holderIdentity": ""}});
+        assert_eq!(claimed_by(&released, Some(&node("x", "True"))), None);
     }
 
     #[test]

@@ -18,6 +18,8 @@ use crate::server::{Server, Store};
 /// So much goes into one transaction of a restore.
 const WRITES: usize = 100;
 const BYTES: usize = 4 << 20;
+/// How often what others have changed meanwhile is tried again.
+const ROUNDS: usize = 20;
 
 /// What is asked.
 #[derive(Debug, Serialize, Deserialize)]
@@ -113,47 +115,64 @@ async fn restore(server: &Server, path: &Path) -> Result<usize, String> {
     result
 }
 
+/// Gives each key that differs its value in `source`, once. What becomes of it then is the cluster's life, which goes on.
 async fn copy(source: &Store, target: &Store) -> Result<usize, String> {
-    let everything = |store: &Store| store.range("/registry/", Range::default()).map_err(|e| e.to_string());
-    let wanted: BTreeMap<String, Bytes> =
-        everything(source)?.entries.iter().map(|e| (e.key.to_string(), e.value.clone())).collect();
+    let mut open = differences(target, &entries(source)?)?;
     let mut changes = 0;
-    // A write of a client may come in between; what it changed is looked at again.
-    for _ in 0..5 {
-        let writes = differences(target, &wanted)?;
-        if writes.is_empty() {
+    for _ in 0..ROUNDS {
+        if open.is_empty() {
             return Ok(changes);
         }
-        for writes in chunks(writes) {
-            let count = writes.len();
+        for writes in chunks(writes(target, &mut open)?) {
+            let keys: Vec<String> = writes.iter().map(|write| write.key.to_string()).collect();
             match target.commit(Txn { writes }).await {
-                Ok(_) => changes += count,
-                Err(store::CommitError::Conflict { .. }) => break,
+                Ok(_) => changes += keys.len(),
+                // Somebody came in between: once more, with what he has left.
+                Err(store::CommitError::Conflict { .. }) => continue,
                 Err(error) => return Err(error.to_string()),
+            }
+            for key in keys {
+                open.remove(&key);
             }
         }
     }
     Err("others go on writing: stop them first".to_owned())
 }
 
-/// The writes that make a store hold what is wanted.
-fn differences(target: &Store, wanted: &BTreeMap<String, Bytes>) -> Result<Vec<Write>, String> {
+/// What is in a store, by its keys.
+fn entries(store: &Store) -> Result<BTreeMap<String, Bytes>, String> {
+    let page = store.range("/registry/", Range::default()).map_err(|e| e.to_string())?;
+    Ok(page.entries.iter().map(|entry| (entry.key.to_string(), entry.value.clone())).collect())
+}
+
+/// The keys of which a store does not hold what is wanted, each with that; `None` where nothing is.
+fn differences(
+    target: &Store,
+    wanted: &BTreeMap<String, Bytes>,
+) -> Result<BTreeMap<String, Option<Bytes>>, String> {
+    let there = entries(target)?;
+    let gone = there.keys().filter(|key| !wanted.contains_key(*key)).map(|key| (key.clone(), None));
+    let other = wanted.iter().filter(|(key, value)| there.get(*key) != Some(value));
+    Ok(gone.chain(other.map(|(key, value)| (key.clone(), Some(value.clone())))).collect())
+}
+
+/// The writes that give these keys what they are to hold. Those that have it by now are closed.
+fn writes(target: &Store, open: &mut BTreeMap<String, Option<Bytes>>) -> Result<Vec<Write>, String> {
     let page = target.range("/registry/", Range::default()).map_err(|e| e.to_string())?;
-    let mut missing = wanted.clone();
-    let mut writes = Vec::new();
-    for entry in &page.entries {
-        match missing.remove(&*entry.key) {
-            Some(value) if value == entry.value => {}
-            Some(value) => writes.push(Write::update(&*entry.key, value, entry.mod_revision)),
-            None => writes.push(Write::delete(&*entry.key, entry.mod_revision)),
+    let there: BTreeMap<&str, _> = page.entries.iter().map(|entry| (&*entry.key, entry)).collect();
+    open.retain(|key, value| there.get(key.as_str()).map(|entry| &entry.value) != value.as_ref());
+    let write = |(key, value): (&String, &Option<Bytes>)| match (there.get(key.as_str()), value) {
+        (Some(entry), Some(value)) => Some(Write::update(key.as_str(), value.clone(), entry.mod_revision)),
+        (Some(entry), None) => Some(Write::delete(key.as_str(), entry.mod_revision)),
+        (None, Some(value)) => {
+            let write = Write::create(key.as_str(), value.clone());
+            // Events live for an hour, in a restored store too.
+            let event = key.starts_with("/registry/events/");
+            Some(if event { write.expiring(Duration::from_secs(3600)) } else { write })
         }
-    }
-    writes.extend(missing.into_iter().map(|(key, value)| {
-        let write = Write::create(key.as_str(), value);
-        // Events live for an hour, in a restored store too.
-        if key.starts_with("/registry/events/") { write.expiring(Duration::from_secs(3600)) } else { write }
-    }));
-    Ok(writes)
+        (None, None) => None,
+    };
+    Ok(open.iter().filter_map(write).collect())
 }
 
 fn chunks(writes: Vec<Write>) -> Vec<Vec<Write>> {

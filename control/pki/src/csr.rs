@@ -126,7 +126,7 @@ impl Signer {
 }
 
 /// From when until when a certificate is valid that is signed at `now`: five minutes back for clocks that differ, a year
-/// on or what the request asks for if that is less, never beyond the authority's own end.
+/// on or what is asked for, never beyond the authority's own end.
 pub(crate) fn validity(
     now: Timestamp,
     asked: Option<Duration>,
@@ -134,8 +134,7 @@ pub(crate) fn validity(
 ) -> (Timestamp, Timestamp) {
     const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
     let back = SignedDuration::from_mins(5);
-    let asked = asked.map_or(YEAR, |asked| asked.clamp(Duration::from_secs(600), YEAR));
-    let asked = SignedDuration::try_from(asked).unwrap_or(SignedDuration::ZERO);
+    let asked = SignedDuration::try_from(asked.unwrap_or(YEAR)).unwrap_or(SignedDuration::MAX);
     let not_before = now.checked_sub(back).unwrap_or(now);
     let not_after = now.checked_add(asked).unwrap_or(authority_ends).min(authority_ends);
     (not_before, not_after)
@@ -186,6 +185,6 @@ mod tests {
         let until = |asked| validity(now, asked, end).1.to_string();
         assert_eq!(until(None), "2027-01-01T00:00:00Z");
         assert_eq!(until(Some(Duration::from_secs(3600))), "2026-11-21T01:00:00Z");
-        assert_eq!(until(Some(Duration::from_secs(1))), "2026-11-21T00:10:00Z");
+        assert_eq!(until(Some(Duration::MAX)), "2027-01-01T00:00:00Z");
     }
 }

@@ -209,7 +209,7 @@ impl Pki {
     }
 
     /// Signs a request that `signer` has nothing against. Returns the certificate in PEM. `asked` is how long it is to
-    /// be valid.
+    /// be valid: a year if not told.
     ///
     /// # Errors
     /// When signing fails. The rules of [`Signer::check`] are not looked at here.

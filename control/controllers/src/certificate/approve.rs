@@ -1,26 +1,49 @@
 //! Certificates for nodes are granted without asking anybody: to those that join with a token, for their own name as long
 //! as no other node lives under it; to a node for its next certificate; and for what it serves, where all names and
 //! addresses are those of its Node.
+//!
+//! Whether a node lives is not told by its status alone, which stays for a while when a machine dies. One who asks for its
+//! name waits: a sign of life meanwhile denies it, the end of the node's time grants it.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 use proto_kube::view::View;
 use proto_kube::{GroupResource, object};
 use serde_json::{Value, json};
 
 use super::{is_decided, is_issued};
+use crate::clock::{Clock, PERIOD, after};
 use crate::conditions::stamp;
-use crate::resources::{NODES, SIGNING_REQUESTS, served};
+use crate::resources::{LEASES, NODES, SIGNING_REQUESTS, served};
 use crate::{Asked, Condition, Controller, Key, Mutation, Outcome, World, owner};
 
 const CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 const SERVING: &str = "kubernetes.io/kubelet-serving";
 const USER: &str = "system:node:";
 const GROUP: &str = "system:nodes";
+const LEASES_OF_NODES: &str = "kube-node-lease";
+/// How long one who joins has for the way from its certificate to its Node before another may have the name.
+const JOINS_WITHIN: Duration = Duration::from_secs(60);
 
 /// Grants certificates to nodes.
-pub(super) struct Approver;
+#[derive(Default)]
+pub(super) struct Approver {
+    clock: Clock,
+    /// Requests for names that may be another's, by their uids.
+    doubts: Mutex<BTreeMap<String, Doubt>>,
+}
+
+/// Whether another has the name that is asked for.
+struct Doubt {
+    /// What was seen of the other at first, and when that was.
+    sign: String,
+    since: Duration,
+}
 
 impl Controller for Approver {
     fn name(&self) -> &'static str {
@@ -28,7 +51,11 @@ impl Controller for Approver {
     }
 
     fn watches(&self) -> &'static [(&'static str, &'static str)] {
-        &[("certificates.k8s.io", "certificatesigningrequests"), ("", "nodes")]
+        &[
+            ("certificates.k8s.io", "certificatesigningrequests"),
+            ("", "nodes"),
+            ("coordination.k8s.io", "leases"),
+        ]
     }
 
     fn keys(
@@ -38,16 +65,21 @@ impl Controller for Approver {
         old: Option<&Value>,
         new: Option<&Value>,
     ) -> Vec<Key> {
-        if of != NODES {
+        if of == SIGNING_REQUESTS {
             return new.filter(|request| is_open(request)).map(owner::key).into_iter().collect();
         }
-        // With its addresses it may serve.
-        let addresses = |node: Option<&Value>| node.map(|node| node["status"]["addresses"].clone());
-        let Some(node) = new.filter(|_| addresses(old) != addresses(new)) else { return Vec::new() };
-        let user = format!("{USER}{}", object::name(node));
+        // With its addresses a node may serve; its life and its end decide who gets its name.
+        let part =
+            |node: Option<&Value>| node.map(|node| (node["status"]["addresses"].clone(), is_alive(node)));
+        let concerns = match of {
+            NODES => part(old) != part(new),
+            _ => new.or(old).is_some_and(|lease| object::namespace(lease) == LEASES_OF_NODES),
+        };
+        if !concerns {
+            return Vec::new();
+        }
         let requests = view.list(SIGNING_REQUESTS, "");
-        let waits = |r: &&Arc<Value>| is_open(r) && object::text(r, &["spec", "username"]) == user;
-        requests.iter().filter(waits).map(|request| owner::key(request)).collect()
+        requests.iter().filter(|request| is_open(request)).map(|request| owner::key(request)).collect()
     }
 
     fn reconcile(&self, world: &World<'_>, key: &Key) -> Outcome {
@@ -57,12 +89,68 @@ impl Controller for Approver {
         };
         let read = world.facts.read_request.filter(|_| world.refused.is_none());
         let asked = read.and_then(|read| read(object::text(&request, &["spec", "request"])));
-        out.mutations = match (asked, object::text(&request, &["spec", "signerName"])) {
-            (Some(asked), CLIENT) => client(world, &request, &asked),
+        let mutations = match (asked, object::text(&request, &["spec", "signerName"])) {
+            (Some(asked), CLIENT) => self.client(world, &request, &asked, &mut out),
             (Some(asked), SERVING) => serving(world, &request, &asked),
             _ => Vec::new(),
         };
+        out.mutations = mutations;
         out
+    }
+}
+
+impl Approver {
+    fn client(
+        &self,
+        world: &World<'_>,
+        request: &Arc<Value>,
+        asked: &Asked,
+        out: &mut Outcome,
+    ) -> Vec<Mutation> {
+        let Some(name) = node(request, asked, "client auth") else { return Vec::new() };
+        if !asked.dns.is_empty() || !asked.ips.is_empty() {
+            return Vec::new();
+        }
+        if object::text(request, &["spec", "username"]) == asked.common_name {
+            let message = "Auto approving self kubelet client certificate after SubjectAccessReview.";
+            return grant(request, "selfnodeclient", message, world);
+        }
+        match self.is_another(world, request, asked, name) {
+            Some(true) => {
+                let message = format!(
+                    "a node named {name} is alive: give the new one another name, or delete or stop that one first"
+                );
+                vec![decide(request, "Denied", "NodeNameInUse", &message, world)]
+            }
+            Some(false) => {
+                let message = "Auto approving kubelet client certificate after SubjectAccessReview.";
+                grant(request, "nodeclient", message, world)
+            }
+            None => {
+                out.wake(after(world.now, PERIOD));
+                Vec::new()
+            }
+        }
+    }
+
+    /// Whether the name that is asked for is another's; `None` as long as that is not known.
+    fn is_another(&self, world: &World<'_>, request: &Value, asked: &Asked, name: &str) -> Option<bool> {
+        let view = world.view;
+        let mut doubts = self.doubts.lock().unwrap_or_else(PoisonError::into_inner);
+        let requests = view.list(SIGNING_REQUESTS, "");
+        doubts.retain(|uid, _| requests.iter().any(|r| object::uid(r) == uid && is_open(r)));
+        let sign = sign_of_life(view, name);
+        if sign.is_empty() && !joins_before(world, request, asked, name) {
+            return Some(false);
+        }
+        let at = self.clock.at(world.now);
+        let doubt = doubts
+            .entry(object::uid(request).to_owned())
+            .or_insert_with(|| Doubt { sign: sign.clone(), since: at });
+        match sign.is_empty() {
+            true => (at.saturating_sub(doubt.since) >= JOINS_WITHIN).then_some(false),
+            false => (sign != doubt.sign).then_some(true),
+        }
     }
 }
 
@@ -82,30 +170,57 @@ fn node<'a>(request: &Value, asked: &'a Asked, auth: &str) -> Option<&'a str> {
     asked.common_name.strip_prefix(USER).filter(|name| named && !name.is_empty())
 }
 
-fn client(world: &World<'_>, request: &Arc<Value>, asked: &Asked) -> Vec<Mutation> {
-    let Some(name) = node(request, asked, "client auth") else { return Vec::new() };
-    if !asked.dns.is_empty() || !asked.ips.is_empty() {
-        return Vec::new();
-    }
-    let own = object::text(request, &["spec", "username"]) == asked.common_name;
-    if !own && world.view.get(NODES, "", name).is_some_and(|node| is_alive(&node)) {
-        let message = format!(
-            "a node named {name} is alive: give the new one another name, or delete or stop that one first"
-        );
-        return vec![decide(request, "Denied", "NodeNameInUse", &message, world)];
-    }
-    let (subresource, message) = match own {
-        true => {
-            ("selfnodeclient", "Auto approving self kubelet client certificate after SubjectAccessReview.")
-        }
-        false => ("nodeclient", "Auto approving kubelet client certificate after SubjectAccessReview."),
-    };
+fn grant(request: &Arc<Value>, subresource: &str, message: &str, world: &World<'_>) -> Vec<Mutation> {
     vec![Mutation::If(may(request, subresource)), decide(request, "Approved", "AutoApproved", message, world)]
+}
+
+/// What changes as long as a node lives; empty where there is none, or it is known to be dead.
+fn sign_of_life(view: &dyn View, name: &str) -> String {
+    let Some(node) = view.get(NODES, "", name).filter(|node| is_alive(node)) else { return String::new() };
+    let lease = view.get(LEASES, LEASES_OF_NODES, name);
+    let renewed = lease.as_ref().map_or("", |lease| object::text(lease, &["spec", "renewTime"]));
+    let heartbeat = ready(&node).map_or("", |ready| object::text(ready, &["lastHeartbeatTime"]));
+    format!("{} {renewed} {heartbeat}", object::uid(&node))
+}
+
+/// Whether somebody else has asked for the same name just before, and may be about to register.
+fn joins_before(world: &World<'_>, request: &Value, asked: &Asked, name: &str) -> bool {
+    let Some(read) = world.facts.read_request else { return false };
+    let time = |of: &Value, member: &str| object::text(of, &[member]).parse::<Timestamp>().ok();
+    let born = |r: &Value| time(&r["metadata"], "creationTimestamp");
+    let node = world.view.get(NODES, "", name);
+    let died = node.as_deref().and_then(ready).and_then(|ready| time(ready, "lastTransitionTime"));
+    // It has been a node since, and has died.
+    let is_over = |r: &Value| {
+        let granted = super::condition(r, "Approved").and_then(|granted| time(granted, "lastUpdateTime"));
+        granted.zip(died).is_some_and(|(granted, died)| granted < died)
+    };
+    let refused = |r: &Value| ["Denied", "Failed"].iter().any(|kind| super::condition(r, kind).is_some());
+    let joins = |r: &Value| {
+        object::text(r, &["spec", "signerName"]) == CLIENT
+            && object::text(r, &["spec", "username"]) != asked.common_name
+            && !refused(r)
+            && !is_over(r)
+    };
+    let rank = |r: &Value| (born(r), object::name(r).to_owned());
+    let just_before = |r: &Value| {
+        let between = born(request).zip(born(r)).map(|(mine, its)| mine.duration_since(its));
+        rank(r) < rank(request) && between.is_some_and(|time| time.unsigned_abs() < JOINS_WITHIN)
+    };
+    let same = |r: &Value| {
+        let other = read(object::text(r, &["spec", "request"]));
+        other.is_some_and(|other| other.common_name == asked.common_name)
+    };
+    world.view.list(SIGNING_REQUESTS, "").iter().any(|r| joins(r) && just_before(r) && same(r))
+}
+
+fn ready(node: &Value) -> Option<&Value> {
+    object::items(node, &["status", "conditions"]).find(|c| c["type"] == "Ready")
 }
 
 /// Whether a node tells of itself: who watches over nodes says of a silent one that its state is unknown.
 fn is_alive(node: &Value) -> bool {
-    object::items(node, &["status", "conditions"]).any(|c| c["type"] == "Ready" && c["status"] != "Unknown")
+    ready(node).is_some_and(|ready| ready["status"] != "Unknown")
 }
 
 fn serving(world: &World<'_>, request: &Arc<Value>, asked: &Asked) -> Vec<Mutation> {

@@ -12,7 +12,7 @@ use crate::Controller;
 
 /// Those who look after them.
 pub(crate) fn all() -> Vec<Box<dyn Controller>> {
-    vec![Box::new(approve::Approver), Box::new(sign::Signer), Box::new(clean::Cleaner)]
+    vec![Box::new(approve::Approver::default()), Box::new(sign::Signer), Box::new(clean::Cleaner)]
 }
 
 fn condition<'a>(request: &'a Value, kind: &str) -> Option<&'a Value> {

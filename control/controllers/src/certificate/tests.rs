@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::driven::Driven;
-use crate::resources::{NODES, SIGNING_REQUESTS};
+use crate::resources::{LEASES, NODES, SIGNING_REQUESTS};
 use crate::{Asked, Mutation};
 
 /// Requests in these tests are JSON: name, organizations, host names, addresses.
@@ -44,8 +44,8 @@ fn who_is_granted_what() {
     for (user, signer, asked, node, expected) in [
         (joins, client, plain.clone(), None, "AutoApproved nodeclient"),
         (joins, client, plain.clone(), Some("Unknown"), "AutoApproved nodeclient"),
-        (joins, client, plain.clone(), Some("True"), "NodeNameInUse "),
-        (joins, client, plain.clone(), Some("False"), "NodeNameInUse "),
+        (joins, client, plain.clone(), Some("True"), ""),
+        (joins, client, plain.clone(), Some("False"), ""),
         (own, client, plain.clone(), Some("True"), "AutoApproved selfnodeclient"),
         (joins, client, json!(["system:node:", ["system:nodes"]]), None, ""),
         (joins, client, json!(["system:node:n", ["system:masters"]]), None, ""),
@@ -91,6 +91,86 @@ fn who_is_granted_what() {
         let signs = done.iter().any(|m| matches!(m, Mutation::Sign(_)));
         assert_eq!(signs, reason == "AutoApproved", "{asked}");
     }
+}
+
+/// What has been decided about a request: the reason, or nothing yet.
+fn decided(driven: &Driven, name: &str) -> String {
+    let request = driven.get(SIGNING_REQUESTS, "", name).unwrap();
+    object::text(&request["status"]["conditions"][0], &["reason"]).to_owned()
+}
+
+fn joining(driven: &mut Driven, name: &str) {
+    let asked = json!(["system:node:n", ["system:nodes"]]);
+    let mut request = request("system:bootstrap:abcdef", "kube-apiserver-client-kubelet", &asked);
+    request["metadata"]["name"] = name.into();
+    request["metadata"]["uid"] = name.into();
+    request["metadata"]["creationTimestamp"] = crate::conditions::stamp(driven.now).into();
+    driven.objects.put(SIGNING_REQUESTS, request);
+}
+
+fn node(driven: &mut Driven, ready: &str) {
+    let condition =
+        json!({"type": "Ready", "status": ready, "lastTransitionTime": crate::conditions::stamp(driven.now)});
+    driven.objects.put(NODES, json!({"metadata": {"name": "n"}, "status": {"conditions": [condition]}}));
+}
+
+#[test]
+fn a_name_is_denied_to_others_at_the_next_sign_of_life() {
+    let mut driven = driven();
+    let lease = |time: &str| json!({"metadata": {"name": "n", "namespace": "kube-node-lease"}, "spec": {"renewTime": time}});
+    node(&mut driven, "True");
+    driven.objects.put(LEASES, lease("2026-01-01T12:00:00Z"));
+    joining(&mut driven, "r");
+    driven.settle();
+    assert_eq!(decided(&driven, "r"), "");
+    driven.objects.put(LEASES, lease("2026-01-01T12:00:10Z"));
+    driven.settle();
+    assert_eq!(decided(&driven, "r"), "NodeNameInUse");
+}
+
+#[test]
+fn a_name_is_free_when_its_node_is_found_dead() {
+    let mut driven = driven();
+    node(&mut driven, "True");
+    joining(&mut driven, "r");
+    driven.settle();
+    driven.pass(30);
+    assert_eq!(decided(&driven, "r"), "");
+    node(&mut driven, "Unknown");
+    driven.settle();
+    assert_eq!(decided(&driven, "r"), "AutoApproved");
+}
+
+#[test]
+fn of_two_that_join_under_one_name_the_second_waits_for_the_first() {
+    let mut driven = driven();
+    joining(&mut driven, "a");
+    joining(&mut driven, "b");
+    driven.settle();
+    assert_eq!([decided(&driven, "a"), decided(&driven, "b")], ["AutoApproved", ""]);
+    // It registers, so the name is its own; when it is dead, the name is free.
+    driven.pass(20);
+    node(&mut driven, "True");
+    driven.settle();
+    assert_eq!(decided(&driven, "b"), "NodeNameInUse");
+    joining(&mut driven, "c");
+    driven.settle();
+    assert_eq!(decided(&driven, "c"), "");
+    node(&mut driven, "Unknown");
+    driven.settle();
+    assert_eq!(decided(&driven, "c"), "AutoApproved");
+}
+
+#[test]
+fn who_joins_and_never_comes_does_not_keep_the_name() {
+    let mut driven = driven();
+    joining(&mut driven, "a");
+    driven.pass(20);
+    joining(&mut driven, "b");
+    driven.pass(50);
+    assert_eq!([decided(&driven, "a"), decided(&driven, "b")], ["AutoApproved", ""]);
+    driven.pass(20);
+    assert_eq!(decided(&driven, "b"), "AutoApproved");
 }
 
 #[test]

@@ -25,6 +25,8 @@ struct Seen {
     node: Arc<Value>,
     heartbeat: String,
     renewed: String,
+    /// Whether it has given its name back: it will tell nothing any more.
+    released: bool,
     /// When one of them changed.
     at: Duration,
 }
@@ -39,24 +41,27 @@ impl Health {
         let heartbeat = condition(node, "Ready").map_or("", |c| object::text(c, &["lastHeartbeatTime"]));
         let lease = view.get(LEASES, LEASES_OF_NODES, object::name(node));
         let renewed = lease.as_ref().map_or("", |lease| object::text(lease, &["spec", "renewTime"]));
+        let released = lease.as_ref().is_some_and(|lease| is_released(lease));
         let known =
             self.0.get(object::name(node)).filter(|seen| object::uid(&seen.node) == object::uid(node));
-        if known.is_some_and(|seen| seen.heartbeat == heartbeat && seen.renewed == renewed) {
+        if known.is_some_and(|seen| {
+            (seen.heartbeat.as_str(), seen.renewed.as_str(), seen.released) == (heartbeat, renewed, released)
+        }) {
             return false;
         }
         let new = known.is_none();
         let named = json!({"apiVersion": "v1", "kind": "Node",
             "metadata": {"name": object::name(node), "uid": object::uid(node)}});
         let (heartbeat, renewed) = (heartbeat.to_owned(), renewed.to_owned());
-        let seen = Seen { node: Arc::new(named), heartbeat, renewed, at };
+        let seen = Seen { node: Arc::new(named), heartbeat, renewed, released, at };
         self.0.insert(object::name(node).to_owned(), seen);
         new
     }
 
-    /// Whether a node has been silent for too long.
+    /// Whether a node has been silent for too long, or has said that it ends.
     pub(super) fn is_silent(&self, node: &Value, at: Duration) -> bool {
         let grace = if condition(node, "Ready").is_some() { GRACE } else { STARTUP_GRACE };
-        self.0.get(object::name(node)).is_some_and(|seen| at.saturating_sub(seen.at) > grace)
+        self.0.get(object::name(node)).is_some_and(|seen| seen.released || at.saturating_sub(seen.at) > grace)
     }
 
     /// Forgets a node that is gone.
@@ -68,6 +73,11 @@ impl Health {
     pub(super) fn pardon(&mut self, at: Duration) {
         self.0.values_mut().for_each(|seen| seen.at = at);
     }
+}
+
+/// Whether the agent that renewed a lease has given the node's name back.
+fn is_released(lease: &Value) -> bool {
+    object::at(lease, &["spec", "holderIdentity"]).is_some_and(|holder| holder == "")
 }
 
 /// The status of a node of which nothing is known any more; nothing when it says so already.
