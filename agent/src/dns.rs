@@ -75,7 +75,7 @@ pub(crate) fn config(pod: &Pod, resolv_conf: &str, cluster: Cluster<'_>) -> (Dns
                 let text = format!(
                     "kubelet does not have ClusterDNS IP configured and cannot create Pod using {policy:?} policy. Falling back to \"Default\" policy."
                 );
-                events.push(Event::new(true, "MissingClusterDNS", &text, None));
+                events.push(Event::new(true, "MissingClusterDNS", &text));
             } else {
                 cluster_first(&mut config, pod, cluster);
             }
@@ -116,7 +116,7 @@ fn cluster_first(config: &mut DnsConfig, pod: &Pod, cluster: Cluster<'_>) {
 /// Leaves out what resolvers would not read.
 fn fit(config: &mut DnsConfig) -> Vec<Event> {
     let mut events = Vec::new();
-    let mut tell = |text: String| events.push(Event::new(true, "DNSConfigForming", &text, None));
+    let mut tell = |text: String| events.push(Event::new(true, "DNSConfigForming", &text));
     if config.servers.len() > SERVERS_MAX {
         config.servers.truncate(SERVERS_MAX);
         tell(format!(

@@ -148,8 +148,8 @@ fn about(subject: &Subject, event: &Event) -> Value {
             about["namespace"] = json!(namespace);
         }
     }
-    if let Some(container) = &event.container {
-        about["fieldPath"] = json!(format!("spec.containers{{{container}}}"));
+    if let Some(path) = &event.field_path {
+        about["fieldPath"] = json!(path);
     }
     about
 }
@@ -163,7 +163,13 @@ mod tests {
         let events = Events::new(Clock::System, "n");
         let subject = Subject { namespace: "d".into(), name: "p".into(), uid: "u".into() };
         for reason in ["Pulling", "BackOff", "BackOff", "Started", "BackOff"] {
-            events.record(&subject, Event::new(reason == "BackOff", reason, "m", Some("c")));
+            events.record(
+                &subject,
+                Event {
+                    field_path: Some("spec.containers{c}".into()),
+                    ..Event::new(reason == "BackOff", reason, "m")
+                },
+            );
         }
         let list = events.list();
         let items = list["items"].as_array().unwrap();
@@ -173,7 +179,7 @@ mod tests {
         assert_eq!(items[2]["type"], "Warning");
         assert_eq!(items[0]["involvedObject"]["fieldPath"], "spec.containers{c}");
         for n in 0..2 * EVENTS_MAX {
-            events.record(&subject, Event::new(false, "R", &n.to_string(), None));
+            events.record(&subject, Event::new(false, "R", &n.to_string()));
         }
         assert_eq!(events.list()["items"].as_array().unwrap().len(), EVENTS_MAX);
     }

@@ -117,7 +117,7 @@ async fn run(
         };
         if !reason.is_empty() {
             let text = format!("{} probe {what}: {}", target.kind.name(), answer.text);
-            let event = Event::new(true, reason, &text, Some(&target.name));
+            let event = Event::new(true, reason, &text).of_container(&pod, &target.name);
             effects.events.record(&Subject::of(&pod, &uid), event);
         }
         // An attempt that failed itself, as while the runtime restarts, does not count.

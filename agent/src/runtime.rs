@@ -35,8 +35,8 @@ pub(crate) struct Runtime {
     pub(crate) network_problem: Option<(String, String)>,
     /// Its handlers: name, whether it mounts read-only recursively, whether it knows user namespaces.
     pub(crate) handlers: Vec<(String, bool, bool)>,
-    /// It honours `supplementalGroupsPolicy`.
-    pub(crate) supplemental_groups_policy: bool,
+    /// Whether it honours `supplementalGroupsPolicy`, if it says so.
+    pub(crate) supplemental_groups_policy: Option<bool>,
 }
 
 /// Asks the runtime how it is.
@@ -63,7 +63,7 @@ async fn ask(cri: &Cri) -> Result<Runtime, Status> {
         network_problem: problem("NetworkReady")
             .map(|c| (format!("container runtime network not ready: {}", words(c)), short(c))),
         handlers: answer.runtime_handlers.into_iter().map(features).collect(),
-        supplemental_groups_policy: answer.features.unwrap_or_default().supplemental_groups_policy,
+        supplemental_groups_policy: answer.features.map(|f| f.supplemental_groups_policy),
     })
 }
 

@@ -105,6 +105,17 @@ pub fn container<'a>(pod: &'a Pod, name: &str) -> Option<Cow<'a, Container>> {
     every_container(pod).find(|c| c.name == name)
 }
 
+/// Where in the pod a container is, as events say it.
+#[must_use]
+pub fn field_path(pod: &Pod, name: &str) -> String {
+    let list = match () {
+        () if init_containers(pod).iter().any(|c| c.name == name) => "initContainers",
+        () if containers(pod).iter().any(|c| c.name == name) => "containers",
+        () => "ephemeralContainers",
+    };
+    format!("spec.{list}{{{name}}}")
+}
+
 /// The container whose processes an ephemeral container sees, if it names one.
 #[must_use]
 pub fn target<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {

@@ -39,7 +39,7 @@ impl Effects {
     ) -> Result<(), EffectFailed> {
         let result = self.try_create(order, name, sandbox, (attempt, crashes), image).await;
         match &result {
-            Ok(()) => self.event(order, false, "Created", &format!("Created container: {name}"), Some(name)),
+            Ok(()) => self.event(order, false, "Created", "Container created", Some(name)),
             Err(failed) => {
                 self.event(order, true, "Failed", &format!("Error: {}", failed.message), Some(name))
             }
@@ -178,7 +178,7 @@ impl Effects {
         linux::crash::point("agent.container.started");
         match result {
             Ok(_) => {
-                self.event(order, false, "Started", &format!("Started container {name}"), Some(name));
+                self.event(order, false, "Started", "Container started", Some(name));
                 Ok(())
             }
             Err(status) => {

@@ -27,7 +27,9 @@ impl Effects {
             let found =
                 self.find(image).await.map_err(|s| EffectFailed::new("ImageInspectError", text(s)))?;
             if let Some(reference) = found {
-                let text = format!("Container image {image:?} already present on machine");
+                let text = format!(
+                    "Container image {image:?} already present on machine and can be accessed by the pod"
+                );
                 self.event(order, false, "Pulled", &text, Some(container));
                 return Ok(Outcome::Image { reference, pulled: false });
             }
@@ -35,6 +37,7 @@ impl Effects {
         if policy == PullPolicy::Never {
             let text = format!("Container image {image:?} is not present with pull policy of Never");
             self.event(order, true, "ErrImageNeverPull", &text, Some(container));
+            self.event(order, true, "Failed", "Error: ErrImageNeverPull", Some(container));
             return Err(EffectFailed::new("ErrImageNeverPull", text));
         }
         let _turn = self.pulls.acquire().await;
@@ -50,7 +53,8 @@ impl Effects {
             Err(status) => {
                 let text = format!("Failed to pull image {image:?}: {}", status.message());
                 self.event(order, true, "Failed", &text, Some(container));
-                Err(EffectFailed::new("ErrImagePull", text))
+                self.event(order, true, "Failed", "Error: ErrImagePull", Some(container));
+                Err(EffectFailed::new("ErrImagePull", status.message()))
             }
         }
     }

@@ -140,7 +140,12 @@ impl Effects {
 
     fn event(&self, order: &Order, warning: bool, reason: &str, message: &str, container: Option<&str>) {
         let subject = Subject::of(&order.pod, &order.uid);
-        self.events.record(&subject, Event::new(warning, reason, message, container));
+        let event = Event::new(warning, reason, message);
+        let event = match container {
+            Some(name) => event.of_container(&order.pod, name),
+            None => event,
+        };
+        self.events.record(&subject, event);
     }
 
     /// The directory of a pod.

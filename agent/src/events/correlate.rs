@@ -53,7 +53,7 @@ impl Correlator {
         let similar = (
             namespace.clone() + "/" + name + "/" + uid,
             event.reason.clone(),
-            event.container.clone().unwrap_or_default(),
+            event.field_path.clone().unwrap_or_default(),
             event.warning.to_string(),
         );
         let object = similar.0.clone();
@@ -131,7 +131,8 @@ mod tests {
     #[test]
     fn repeated_events_are_counted() {
         let mut correlator = Correlator::default();
-        let event = Event::new(true, "BackOff", "m", Some("c"));
+        let event =
+            Event { field_path: Some("spec.containers{c}".into()), ..Event::new(true, "BackOff", "m") };
         let first = correlator.take(&pod(), &event, at(0)).unwrap();
         let second = correlator.take(&pod(), &event, at(1)).unwrap();
         assert_eq!((first.count, second.count, &first.name), (1, 2, &second.name));
@@ -144,7 +145,7 @@ mod tests {
     fn similar_events_are_told_together() {
         let mut correlator = Correlator::default();
         let take = |correlator: &mut Correlator, n: i64| {
-            correlator.take(&pod(), &Event::new(true, "Failed", &format!("{n}"), None), at(n))
+            correlator.take(&pod(), &Event::new(true, "Failed", &format!("{n}")), at(n))
         };
         let told: Vec<_> = (0..12).map(|n| take(&mut correlator, n).unwrap()).collect();
         assert!(told[..10].iter().all(|t| t.count == 1 && !t.event.message.starts_with('(')));
@@ -157,7 +158,7 @@ mod tests {
     #[test]
     fn who_says_too_much_is_cut_short() {
         let mut correlator = Correlator::default();
-        let event = Event::new(true, "BackOff", "m", None);
+        let event = Event::new(true, "BackOff", "m");
         let told = (0..100).filter(|_| correlator.take(&pod(), &event, at(0)).is_some()).count();
         assert_eq!(told, 25);
         assert_eq!(correlator.take(&pod(), &event, at(300)).unwrap().count, 101);

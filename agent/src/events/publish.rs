@@ -121,11 +121,11 @@ mod tests {
         let subject = |name: &str| Subject { namespace: "d".into(), name: name.into(), uid: "u".into() };
         let now = Timestamp::UNIX_EPOCH;
         for _ in 0..3 {
-            take(&mut correlator, &mut waiting, (subject("p"), Event::new(false, "R", "m", None), now));
+            take(&mut correlator, &mut waiting, (subject("p"), Event::new(false, "R", "m"), now));
         }
         assert_eq!((waiting.len(), waiting[0].count), (1, 3));
         for n in 0..2 * WAITING_MAX {
-            let record = (subject(&n.to_string()), Event::new(false, "R", "m", None), now);
+            let record = (subject(&n.to_string()), Event::new(false, "R", "m"), now);
             take(&mut correlator, &mut waiting, record);
         }
         assert_eq!(waiting.len(), WAITING_MAX);
@@ -134,11 +134,8 @@ mod tests {
     #[test]
     fn a_nodes_events_are_in_default() {
         let subject = Subject::node("n");
-        let told = Correlator::default().take(
-            &subject,
-            &Event::new(false, "Starting", "m", None),
-            Timestamp::UNIX_EPOCH,
-        );
+        let told =
+            Correlator::default().take(&subject, &Event::new(false, "Starting", "m"), Timestamp::UNIX_EPOCH);
         let event = object(&told.unwrap(), "default", "n");
         assert_eq!(
             event["involvedObject"],

@@ -51,6 +51,7 @@ fn object_facts(config: &Config, ips: &[IpAddr], cpu_millis: i64) -> object::Fac
         machine: Machine::read(&config.data_dir),
         pods_max: config.pods_max,
         reserved: config.reserved.clone(),
+        thresholds: Thresholds::new(config.data_dir.clone(), config.eviction_hard.clone()),
         labels: config.api.as_ref().map(|api| api.labels.clone()).unwrap_or_default(),
         taints: config.api.as_ref().map(|api| api.taints.clone()).unwrap_or_default(),
     }

@@ -10,6 +10,7 @@ use proto_kube::quantity::{Amount, Format, Quantity};
 use serde_json::{Map, Value, json};
 
 use super::machine::Machine;
+use super::pressure::Thresholds;
 use crate::runtime::Runtime;
 
 /// The version of the kubelet whose behaviour this is.
@@ -29,6 +30,8 @@ pub(crate) struct Facts {
     pub(crate) pods_max: u32,
     /// By resource, as quantities.
     pub(crate) reserved: BTreeMap<String, String>,
+    /// Below which the node is short, so that pods can never have it.
+    pub(crate) thresholds: Thresholds,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) taints: Vec<Value>,
 }
@@ -121,8 +124,9 @@ pub(crate) fn status(facts: &Facts, state: &State, old: &Value, now: Timestamp) 
             }
         });
         status.insert("runtimeHandlers".into(), handlers.collect());
-        let policy = runtime.supplemental_groups_policy;
-        status.insert("features".into(), json!({"supplementalGroupsPolicy": policy}));
+        if let Some(policy) = runtime.supplemental_groups_policy {
+            status.insert("features".into(), json!({"supplementalGroupsPolicy": policy}));
+        }
     }
     Value::Object(status)
 }
@@ -163,7 +167,12 @@ fn left(facts: &Facts, capacity: &Resources) -> Resources {
     let less = |name: &str, of: Quantity| {
         let reserved =
             facts.reserved.get(name).and_then(|text| Quantity::parse(text).ok()).unwrap_or_default();
-        let taken = reserved.amount.millis() + if name == "memory" { huge.saturating_mul(1000) } else { 0 };
+        let kept = match name {
+            "memory" => huge.saturating_add(facts.thresholds.least("memory.available", of.amount.units())),
+            "ephemeral-storage" => facts.thresholds.least("nodefs.available", of.amount.units()),
+            _ => 0,
+        };
+        let taken = reserved.amount.millis().saturating_add(kept.saturating_mul(1000));
         match of.amount.millis().saturating_sub(taken) {
             _ if taken == 0 => of,
             millis => Quantity { amount: Amount::from_millis(millis.max(0)), ..of },
@@ -287,14 +296,14 @@ pub(crate) fn changes(name: &str, old: &Value, new: &Value) -> Vec<Event> {
         let (before, now) = (status(old, kind), status(new, kind));
         if let Some(now) = now.filter(|_| now != before) {
             let reason = if now { yes } else { no };
-            events.push(Event::new(false, reason, &format!("Node {name} status is now: {reason}"), None));
+            events.push(Event::new(false, reason, &format!("Node {name} status is now: {reason}")));
         }
     }
     let boot = |of| object::text(of, &["nodeInfo", "bootID"]).to_owned();
     let (before, now) = (boot(old), boot(new));
     if !before.is_empty() && before != now {
         let text = format!("Node {name} has been rebooted, boot id: {now}");
-        events.push(Event::new(true, "Rebooted", &text, None));
+        events.push(Event::new(true, "Rebooted", &text));
     }
     events
 }

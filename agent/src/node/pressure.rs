@@ -79,9 +79,22 @@ impl Thresholds {
     }
 
     fn is_short(&self, signal: &str, left: u64, of: u64) -> bool {
+        self.of(signal).is_some_and(|threshold| threshold.is_below(left, of))
+    }
+
+    /// How much of what there is has to be left.
+    pub(crate) fn least(&self, signal: &str, of: i64) -> i64 {
+        match self.of(signal) {
+            Some(Threshold::Bytes(least)) => i64::try_from(least).unwrap_or(of).min(of),
+            Some(Threshold::Percent(percent)) => of / 100 * i64::try_from(percent).unwrap_or(100).min(100),
+            None => 0,
+        }
+    }
+
+    fn of(&self, signal: &str) -> Option<Threshold> {
         let given = self.hard.get(signal).and_then(|text| Threshold::parse(signal, text));
         let usual = SIGNALS.iter().find(|(known, _)| *known == signal).map(|(_, threshold)| *threshold);
-        given.or(usual).is_some_and(|threshold| threshold.is_below(left, of))
+        given.or(usual)
     }
 }
 

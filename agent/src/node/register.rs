@@ -41,7 +41,7 @@ impl Registration {
             pause = (pause * 2).min(AGAIN_MAX);
         };
         let _ = registered.send(());
-        self.status.tell(vec![Event::new(false, "Starting", "Starting kubelet.", None)]);
+        self.status.tell(vec![Event::new(false, "Starting", "Starting kubelet.")]);
         let uid = object::uid(&node).to_owned();
         tokio::select! {
             taken = self.lease.keep(&uid) => taken,

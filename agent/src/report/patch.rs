@@ -53,7 +53,9 @@ fn change(key: &str, old: &Value, new: &Value) -> Option<Value> {
             // What is not told any more goes: an earlier reason, say.
             let told = known.as_object().into_iter().flatten().filter(|(_, value)| !empty(value));
             if let Value::Object(members) = &mut element {
-                told.for_each(|(member, _)| drop(members.entry(member).or_insert(Value::Null)));
+                for (member, _) in told {
+                    members.entry(member).or_insert(Value::Null);
+                }
             }
             Some(element)
         });

@@ -235,7 +235,7 @@ impl Sync {
                 continue;
             }
             let subject = crate::events::Subject::of(&pod.pod, &pod.uid);
-            for event in agent_core::event::between(seen.status.as_ref(), &view.status) {
+            for event in agent_core::event::between(pod, seen.status.as_ref(), &view.status) {
                 self.effects.events.record(&subject, event);
             }
             let phase =

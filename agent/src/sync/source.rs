@@ -74,9 +74,7 @@ impl Sync {
                 name: problem.name.clone(),
                 uid: String::new(),
             };
-            self.effects
-                .events
-                .record(&subject, Event::new(true, "FailedValidation", &problem.to_string(), None));
+            self.effects.events.record(&subject, Event::new(true, "FailedValidation", &problem.to_string()));
         }
         self.reported = problems;
     }

@@ -125,6 +125,7 @@ fn gone(parts: &Parts<'_>, spec: &Spec, old: Option<&ContainerStatus>, ended: bo
         restart_count: made.map_or(0, |o| o.restart_count),
         state: Some(waiting(&why)),
         last_state: Some(last.unwrap_or_default()),
+        volume_mounts: mounts(spec),
         ..ContainerStatus::default()
     }
 }

@@ -92,10 +92,14 @@ pub(crate) fn of(parts: &Parts<'_>) -> PodStatus {
             specs.iter().map(|spec| container::status(parts, spec, outcome.is_some())).collect();
         (!all.is_empty()).then_some(all)
     };
+    let by_name = |mut statuses: Option<Vec<ContainerStatus>>| {
+        statuses.iter_mut().for_each(|all| all.sort_by(|a, b| a.name.cmp(&b.name)));
+        statuses
+    };
     let mut status = PodStatus {
         init_container_statuses: statuses(pod::init_containers(pod)),
-        container_statuses: statuses(pod::containers(pod)),
-        ephemeral_container_statuses: statuses(&pod::ephemeral_containers(pod).collect::<Vec<_>>()),
+        container_statuses: by_name(statuses(pod::containers(pod))),
+        ephemeral_container_statuses: by_name(statuses(&pod::ephemeral_containers(pod).collect::<Vec<_>>())),
         qos_class: Some(resources::qos(pod).name().to_owned()),
         observed_generation: pod.metadata.generation,
         ..PodStatus::default()

@@ -18,6 +18,10 @@ fn facts() -> Facts {
             ("cpu".to_owned(), "250m".to_owned()),
             ("memory".to_owned(), "1Gi".to_owned()),
         ]),
+        thresholds: Thresholds::new(
+            "/".into(),
+            BTreeMap::from([("memory.available".into(), "512Mi".into())]),
+        ),
         labels: BTreeMap::from([("zone".to_owned(), "a".to_owned())]),
         taints: vec![json!({"key": "k", "effect": "NoSchedule"})],
     }
@@ -44,7 +48,10 @@ fn a_new_node() {
         json!({"cpu": "4", "memory": "8Gi", "ephemeral-storage": "10Gi", "pods": "110", "hugepages-2Mi": "4Mi"})
     );
     assert_eq!(status["allocatable"]["cpu"], "3750m");
-    assert_eq!(status["allocatable"]["memory"], "7164Mi", "reserved and huge pages are not for pods");
+    assert_eq!(
+        status["allocatable"]["memory"], "6652Mi",
+        "reserved, huge pages and what has to be left are not for pods"
+    );
     assert_eq!(status["addresses"].as_array().unwrap().len(), 3);
     assert_eq!(status["addresses"][2], json!({"type": "Hostname", "address": "n"}));
     let ready = &status["conditions"][3];
