@@ -68,13 +68,13 @@ fn encode(change: &Change, of: Family, to: &mut nft::Batch) {
             true => elements.iter().filter_map(range).for_each(|(first, end)| {
                 to.delete_range(set.name(), &first, &end);
             }),
-            false => to.delete_elements(set.name(), elements.iter().map(element).collect::<Vec<_>>().iter()),
+            false => to.delete_elements(set.name(), elements.iter().map(element)),
         },
         Change::Add(set, elements) => match ranges(*set) {
             true => elements.iter().filter_map(range).for_each(|(first, end)| {
                 to.add_range(set.name(), &first, &end);
             }),
-            false => to.add_elements(set.name(), elements.iter().map(element).collect::<Vec<_>>().iter()),
+            false => to.add_elements(set.name(), elements.iter().map(element)),
         },
         Change::RetireChain(name) => to.flush_chain(name),
         Change::RetireSet(set) => to.flush_set(set.name()),

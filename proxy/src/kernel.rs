@@ -55,7 +55,8 @@ impl Kernel {
         Ok(Kernel { nft, family, known: None, idle_chains: BTreeSet::new(), idle_sets: BTreeSet::new() })
     }
 
-    /// Makes the table equal to `rules`, whatever it was. Gives how many elements that changed.
+    /// Makes the table equal to `rules`, whatever it was; packets see all of it or nothing. Gives how many elements that
+    /// changed.
     pub fn replace(&mut self, rules: &Ruleset) -> Result<usize, NetlinkError> {
         let mut tries = 0;
         loop {
@@ -63,27 +64,28 @@ impl Kernel {
             let there = self.nft.has_table(family(self.family), TABLE)?;
             let found = if there { self.read()? } else { None };
             let fits = found.is_some();
-            let mut batch = diff(&found.unwrap_or_else(|| Ruleset::empty(self.family)), rules);
-            let changes = std::mem::take(&mut batch.changes);
-            // rules are few and have no form to compare: they are written again
-            let rewritten = |change: &Change| matches!(change, Change::SetRules(..) | Change::AddChain(..));
-            batch.changes.extend(changes.iter().filter(|c| matches!(c, Change::AddSet(_))).cloned());
-            batch.changes.extend(rules.chains.iter().map(|(name, c)| Change::AddChain(name.clone(), c.base)));
-            let rewrite =
-                |(name, c): (&String, &proxy_rules::Chain)| Change::SetRules(name.clone(), c.rules.clone());
-            batch.changes.extend(rules.chains.iter().map(rewrite));
-            let rest = changes.into_iter().filter(|c| !rewritten(c) && !matches!(c, Change::AddSet(_)));
-            batch.changes.extend(rest);
-            let mut to = nft::Batch::new(family(self.family), TABLE);
-            if there && !fits {
-                to.delete_table();
-            }
-            to.append(&transaction(&batch, true));
-            to.if_generation(generation);
-            match self.commit(&to) {
+            let known = found.unwrap_or_else(|| Ruleset::empty(self.family));
+            let (batch, hooks) = rewritten(diff(&known, rules), rules);
+            let (mut to, hooks) = (transaction(&batch, true), transaction(&hooks, false));
+            let done = if there {
+                let mut all = nft::Batch::new(family(self.family), TABLE);
+                if !fits {
+                    all.delete_table();
+                }
+                all.append(&to);
+                all.append(&hooks);
+                all.if_generation(generation);
+                self.commit(&all).map(drop)
+            } else {
+                // Without its base chains nobody sees the table. The kernel's hash tables grow between transactions:
+                // a large one would fill a chain of tables that are too small.
+                to.if_generation(generation);
+                to.parts(PART_BYTES).iter().chain([&hooks]).try_for_each(|part| self.nft.commit(part))
+            };
+            match done {
                 Err(e) if is(&e, errno::RESTART) && tries < TRIES => tries += 1,
                 Err(e) => return Err(e),
-                Ok(_) => {
+                Ok(()) => {
                     self.retire(&batch);
                     self.remember()?;
                     return Ok(batch.elements());
@@ -266,6 +268,24 @@ impl Kernel {
         }
         Ok(Some(rules))
     }
+}
+
+/// Changes that write all rules again, as they are few and have no form to compare; apart, and to be made last, those of
+/// the chains that the kernel calls.
+fn rewritten(mut batch: Batch, rules: &Ruleset) -> (Batch, Batch) {
+    let family = batch.family;
+    let (sets, rest): (Vec<_>, Vec<_>) = batch
+        .changes
+        .into_iter()
+        .filter(|change| !matches!(change, Change::SetRules(..) | Change::AddChain(..)))
+        .partition(|change| matches!(change, Change::AddSet(_)));
+    let chains = |hooked: bool| {
+        let of = rules.chains.iter().filter(move |(_, chain)| chain.base.is_some() == hooked);
+        let made = of.clone().map(|(name, chain)| Change::AddChain(name.clone(), chain.base));
+        made.chain(of.map(|(name, chain)| Change::SetRules(name.clone(), chain.rules.clone())))
+    };
+    batch.changes = sets.into_iter().chain(chains(false)).chain(rest).collect();
+    (batch, Batch { family, changes: chains(true).collect() })
 }
 
 fn is(error: &NetlinkError, number: i32) -> bool {

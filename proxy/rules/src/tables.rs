@@ -42,20 +42,22 @@ impl Tables {
     /// Decides about all services, and gives the rules that follow.
     #[must_use]
     pub fn start(map: &ServiceMap, node: Node, family: Family) -> (Tables, Ruleset) {
+        let decide = |(name, entry): (&ServiceName, _)| {
+            Decision::of(entry, &node, family, None).map(|decision| (name.clone(), decision))
+        };
+        let decisions: BTreeMap<_, _> = map.entries.iter().filter_map(decide).collect();
+        let claims = decisions.iter().flat_map(|(name, decision)| {
+            decision.claims().into_iter().map(|(claim, rank)| (claim, rank, name.clone()))
+        });
         let mut tables = Tables {
             family,
+            claims: claims.collect(),
+            decisions,
             node,
-            decisions: BTreeMap::new(),
-            claims: BTreeSet::new(),
             first: ServiceName::new("", ""),
             shapes: Shapes::default(),
             here: BTreeMap::new(),
         };
-        for (name, entry) in &map.entries {
-            if let Some(decision) = Decision::of(entry, &tables.node, family, None) {
-                tables.decide(name, Some(decision));
-            }
-        }
         let parts = tables.expand(tables.decisions.keys());
         for shape in parts.shapes {
             tables.shapes.add(shape);

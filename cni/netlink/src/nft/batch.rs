@@ -1,5 +1,7 @@
 //! Changes to one table, as the messages of one transaction.
 
+use std::borrow::Borrow;
+
 use super::element::{Element, comment, range};
 use super::expr::{Rule, TypeId};
 use super::{Family, SUBSYSTEM};
@@ -393,22 +395,22 @@ impl Batch {
     }
 
     /// Adds many elements, in as few messages as they fit in. One that is there already with other data is an error.
-    pub fn add_elements<'e>(&mut self, set: &str, elements: impl IntoIterator<Item = &'e Element>) {
+    pub fn add_elements(&mut self, set: &str, elements: impl IntoIterator<Item = impl Borrow<Element>>) {
         self.pack(&format!("add elements to set {set}"), NEWSETELEM, NLM_F_CREATE, set, elements);
     }
 
     /// Removes many elements; each must be there.
-    pub fn delete_elements<'e>(&mut self, set: &str, elements: impl IntoIterator<Item = &'e Element>) {
+    pub fn delete_elements(&mut self, set: &str, elements: impl IntoIterator<Item = impl Borrow<Element>>) {
         self.pack(&format!("delete elements of set {set}"), DELSETELEM, 0, set, elements);
     }
 
-    fn pack<'e>(
+    fn pack(
         &mut self,
         what: &str,
         kind: u16,
         flags: u16,
         set: &str,
-        elements: impl IntoIterator<Item = &'e Element>,
+        elements: impl IntoIterator<Item = impl Borrow<Element>>,
     ) {
         let mut elements = elements.into_iter().peekable();
         while elements.peek().is_some() {
@@ -419,7 +421,7 @@ impl Batch {
                     let start = b.len();
                     while b.len() - start < PACK_BYTES {
                         let Some(element) = elements.next() else { break };
-                        nest(b, 1, |b| element.write(b, kind == NEWSETELEM));
+                        nest(b, 1, |b| element.borrow().write(b, kind == NEWSETELEM));
                     }
                 });
             });
