@@ -3,6 +3,7 @@
 
 mod cluster;
 mod control;
+mod node;
 mod streams;
 
 use std::path::PathBuf;
@@ -11,9 +12,10 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 pub(crate) use cluster::{Join, NodeCommand, Reset, Token, TokenVerb, Why};
 pub(crate) use control::{Control, ControlVerb, Plane};
+pub(crate) use node::{Node, Taint};
 pub(crate) use streams::{Attach, Copy, Forward};
 
-/// A Kubernetes node on this machine: pods, images and their network.
+/// Kubernetes on this machine: a cluster, a node of one, or pods alone.
 #[derive(Debug, Parser)]
 #[command(name = "cleat", version, arg_required_else_help = true, propagate_version = true)]
 pub(crate) struct Cleat {
@@ -145,32 +147,6 @@ pub(crate) struct Network {
     /// Bridge that the pods are attached to
     #[arg(long, value_name = "NAME", default_value = "cleat0")]
     pub(crate) bridge: String,
-}
-
-/// Who this node is.
-#[derive(Debug, Clone, Default, Args)]
-pub(crate) struct Node {
-    /// Name of the node (default: the host name)
-    #[arg(long, value_name = "NAME")]
-    pub(crate) node_name: Option<String>,
-    /// Address of the node (default: the one of the default route)
-    #[arg(long, value_name = "IP")]
-    pub(crate) node_ip: Option<std::net::IpAddr>,
-    /// Labels of the node when it registers
-    #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',')]
-    pub(crate) node_labels: Vec<String>,
-    /// Taints of the node when it registers
-    #[arg(long, value_name = "KEY=VALUE:EFFECT", value_delimiter = ',')]
-    pub(crate) register_with_taints: Vec<String>,
-    /// KubeletConfiguration file, read as it is
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-    /// The socket of another CRI server, such as containerd's (default: ours, RUN_DIR/cri.sock)
-    #[arg(long, value_name = "PATH")]
-    pub(crate) cri_socket: Option<PathBuf>,
-    /// KubeProxyConfiguration file, read as it is
-    #[arg(long, value_name = "FILE")]
-    pub(crate) proxy_config: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -12,6 +12,7 @@ use crate::output::{BOLD, paint};
 use crate::parts::Parts;
 use crate::paths::Paths;
 use crate::plane::ControlPlane;
+use crate::up::hints;
 
 pub(crate) async fn run(control: Control) -> anyhow::Result<()> {
     let paths = Paths::resolve(&control.dirs)?;
@@ -36,7 +37,6 @@ async fn serve(control: &Control, paths: &Paths) -> anyhow::Result<()> {
 fn welcome(plane: &ControlPlane, store: Option<&str>, paths: &Paths, began: Instant) {
     let revision = plane.server().store.revision();
     let (major, minor) = apiserver::route::VERSION;
-    let own = std::env::args().next().unwrap_or_else(|| "cleat".into());
     let title = format!("cleat {} control plane, Kubernetes {major}.{minor}", env!("CARGO_PKG_VERSION"));
     println!("{}", paint(&title, BOLD));
     println!("  API        {}", plane.addresses());
@@ -47,9 +47,14 @@ fn welcome(plane: &ControlPlane, store: Option<&str>, paths: &Paths, began: Inst
     println!("  ready      in {} ms", began.elapsed().as_millis());
     println!("Next, in another terminal:");
     println!("  export KUBECONFIG={}", plane.kubeconfig.display());
-    println!("  kubectl get namespaces");
-    println!("  {own} token create{}                     # the command by which a node joins", paths.flags());
-    println!("  {own} control backup{} FILE", paths.flags());
+    hints(
+        paths,
+        &[
+            ("ctl get nodes,pods -A -o wide", "what there is; kubectl does as well"),
+            ("token create", "the command by which a node joins"),
+            ("control backup FILE", "everything in one file, while it runs"),
+        ],
+    );
     println!("Ctrl-C stops the control plane; running pods go on.\n");
 }
 

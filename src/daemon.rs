@@ -20,6 +20,14 @@ pub(crate) fn log_to_stderr(filter: &str) {
         .init();
 }
 
+/// Namespaces, mounts, cgroups and links are root's to make and to remove.
+pub(crate) fn require_root() -> anyhow::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("a node is made of namespaces, mounts and cgroups: run this as root");
+    }
+    Ok(())
+}
+
 /// A token that SIGINT and SIGTERM cancel.
 pub(crate) fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
     let shutdown = CancellationToken::new();
@@ -63,7 +71,7 @@ pub(crate) async fn agent(args: args::Agent) -> anyhow::Result<()> {
 /// Does what the `KubeletConfiguration` file says, if there is one.
 pub(crate) fn obey(config: &mut agent::Config, node: &args::Node) -> anyhow::Result<()> {
     let Some(file) = &node.config else { return Ok(()) };
-    for unsupported in config.read_kubelet_configuration(file)? {
+    for unsupported in config.read_kubelet_configuration(file).context("--config")? {
         tracing::warn!("{}: {unsupported}", file.display());
     }
     Ok(())
@@ -131,9 +139,15 @@ pub(crate) fn lock(paths: &Paths, who: &str) -> anyhow::Result<Lock> {
         Some(lock) => Ok(lock),
         None => {
             let holder = std::fs::read_to_string(&path).unwrap_or_default();
-            bail!("a node already runs in {} (process {})", paths.run.display(), holder.trim())
+            let (program, run, pid) = (program(who), paths.run.display(), holder.trim());
+            bail!("{program} already runs in {run} (process {pid}); --data-dir DIR makes another beside it")
         }
     }
+}
+
+/// The command whose lock is called `who`.
+pub(crate) fn program(who: &str) -> String {
+    if who == "cleat" { "a node of cleat".to_owned() } else { format!("`cleat {who}`") }
 }
 
 /// Where the lock of `who` is; the file holds the process id of its holder.

@@ -19,12 +19,13 @@ use crate::up::serve;
 /// Asks the API server who we are.
 const WHO: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
 const WHO_BODY: &str = r#"{"apiVersion":"authentication.k8s.io/v1","kind":"SelfSubjectReview"}"#;
-/// How long a running `cleat up` may take to stop; it leaves its pods, so it has little to do.
+/// How long a running daemon may take to stop; it leaves its pods, so it has little to do.
 const STOP_SECONDS: u64 = 10;
 /// How long giving a name back may take.
 const GIVE_BACK: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(down: Down) -> anyhow::Result<()> {
+    daemon::require_root()?;
     let paths = Paths::resolve(&down.dirs)?;
     let ended = end(&paths, &down.dirs, &down.runtime, Duration::from_secs(down.timeout)).await?;
     println!("{ended} pods ended; {} keeps images and logs", paths.data.display());
@@ -42,7 +43,10 @@ pub(crate) async fn end(
     if !limit.is_zero() && paths.node().join("kubeconfig").exists() {
         give_away(paths, limit).await;
     }
-    let _lock = take_over(paths).await?;
+    let mut locks = Vec::new();
+    for who in ["cleat", "agent", "cri"] {
+        locks.push(take_over(paths, who).await?);
+    }
     // An agent without manifests ends every pod it finds, as it would one whose manifest was removed.
     let agent = agent_config(paths, &args::Node::default(), None)?;
     // A link leads to another's server, which runs by itself and may have pods that are none of ours.
@@ -59,6 +63,8 @@ pub(crate) async fn end(
     };
     let (served, drained) = tokio::join!(serve(server, agent, shutdown.clone()), drained);
     let ended = drained.and_then(|ended| served.map(|()| ended))?;
+    // A control plane of this machine hears of the pods' end before its own.
+    locks.push(take_over(paths, "control").await?);
     give_name_back(paths).await;
     network::remove(paths).context("removing the pods' bridge")?;
     if in_cluster(paths) {
@@ -131,9 +137,9 @@ fn leave(paths: &Paths) -> anyhow::Result<()> {
     overlay.and(proxy).and(dns)
 }
 
-/// Ends a running `cleat up` and takes its place.
-async fn take_over(paths: &Paths) -> anyhow::Result<daemon::Lock> {
-    let file = daemon::lock_file(paths, "cleat");
+/// Ends a running daemon and takes its place.
+async fn take_over(paths: &Paths, who: &str) -> anyhow::Result<daemon::Lock> {
+    let file = daemon::lock_file(paths, who);
     if let Some(lock) = daemon::try_lock(&file)? {
         return Ok(lock);
     }
@@ -141,7 +147,7 @@ async fn take_over(paths: &Paths) -> anyhow::Result<daemon::Lock> {
     let pid = holder.trim().parse().ok().and_then(rustix::process::Pid::from_raw);
     let pid = pid.with_context(|| format!("{} names no process", file.display()))?;
     rustix::process::kill_process(pid, rustix::process::Signal::TERM)
-        .context("stopping the running `cleat up`")?;
+        .with_context(|| format!("stopping {}", daemon::program(who)))?;
     for _ in 0..STOP_SECONDS * 20 {
         if let Some(lock) = daemon::try_lock(&file)? {
             return Ok(lock);

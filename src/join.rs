@@ -25,39 +25,61 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Makes this machine a node, then runs it.
 pub(crate) async fn join(join: Join) -> anyhow::Result<()> {
-    let paths = Paths::resolve(&join.node.dirs)?;
-    let name = agent_config(&paths, &join.node.node, None)?.node_name;
-    let (token, pins) = token(&join)?;
-    let order = agent::Join { server: join.server, token, pins, node_name: name, patience: PATIENCE };
-    let identity = NodeIdentity::join(&paths.node(), &order).await.context("joining the cluster")?;
-    run(join.node, &paths, Some(identity)).await
+    let place = Place::take(&join.node)?;
+    let order = agent::Join {
+        pins: vec![pin(&join)?],
+        server: join.server.0,
+        token: join.token.token,
+        node_name: place.name.clone(),
+        patience: PATIENCE,
+    };
+    let identity = NodeIdentity::join(&place.paths.node(), &order).await.context("joining the cluster")?;
+    run(join.node, &place, Some(identity)).await
 }
 
 /// Runs the node that this machine has become.
 pub(crate) async fn node(node: NodeCommand) -> anyhow::Result<()> {
-    let paths = Paths::resolve(&node.dirs)?;
-    if node.kubeconfig.is_some() {
-        return run(node, &paths, None).await;
-    }
-    let name = agent_config(&paths, &node.node, None)?.node_name;
-    let identity = NodeIdentity::open(&paths.node(), &name)
-        .context("this machine is a node of no cluster: `cleat join` makes it one")?;
-    run(node, &paths, Some(identity)).await
+    let place = Place::take(&node)?;
+    let identity = match node.kubeconfig {
+        Some(_) => None,
+        None => Some(
+            NodeIdentity::open(&place.paths.node(), &place.name)
+                .context("this machine is a node of no cluster: `cleat join` makes it one")?,
+        ),
+    };
+    run(node, &place, identity).await
 }
 
-/// The token and the hashes that pin the cluster's authority.
-fn token(join: &Join) -> anyhow::Result<(String, Vec<String>)> {
-    let (token, hash) = match join.token.split_once('@') {
-        Some((token, hash)) => (token, Some(format!("sha256:{}", hash.trim_start_matches("sha256:")))),
-        None => (join.token.as_str(), join.ca_hash.clone()),
-    };
-    let Some(pin) = hash else {
+/// The machine as the place of one node, and of no other as long as this lives.
+struct Place {
+    paths: Paths,
+    name: String,
+    _lock: daemon::Lock,
+}
+
+impl Place {
+    fn take(node: &NodeCommand) -> anyhow::Result<Self> {
+        daemon::require_root()?;
+        let paths = Paths::resolve(&node.dirs)?;
+        let mut config = agent_config(&paths, &node.node, node.manifests.as_deref())?;
+        // Read here only so that a wrong file is refused before the cluster is asked for anything.
+        if let Some(file) = &node.node.config {
+            config.read_kubelet_configuration(file).context("--config")?;
+        }
+        let _lock = daemon::lock(&paths, "cleat")?;
+        Ok(Self { name: config.node_name, paths, _lock })
+    }
+}
+
+/// The hash that pins the cluster's authority.
+fn pin(join: &Join) -> anyhow::Result<String> {
+    let Some(pin) = join.token.pin.as_ref().or(join.ca_hash.as_ref()) else {
         bail!(
             "--token: without the hash of the cluster's authority anybody could pass for it; `cleat token create` \
              prints it behind an @, or give --ca-hash"
         );
     };
-    Ok((token.to_owned(), vec![pin]))
+    Ok(pin.0.clone())
 }
 
 /// The configuration of an agent that is a node of the cluster of a kubeconfig, and nothing beside it.
@@ -76,23 +98,19 @@ pub(crate) async fn agent(
     worker::agent(&args.node, args.manifests.as_deref(), paths, &cluster, &member)
 }
 
-async fn run(node: NodeCommand, paths: &Paths, identity: Option<NodeIdentity>) -> anyhow::Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        bail!("a node makes namespaces, mounts and cgroups: run it as root");
-    }
-    let _lock = daemon::lock(paths, "cleat")?;
+async fn run(node: NodeCommand, place: &Place, identity: Option<NodeIdentity>) -> anyhow::Result<()> {
+    let Place { paths, name, .. } = place;
     let shutdown = daemon::shutdown_on_signal()?;
     let config = match (&identity, &node.kubeconfig) {
         (Some(identity), _) => identity.config().clone(),
         (None, Some(file)) => client::Config::load(file, None)?,
         (None, None) => bail!("--kubeconfig names the cluster"),
     };
-    let name = agent_config(paths, &node.node, None)?.node_name;
     let client = Client::new(&config, AGENT)?;
     let cluster = Cluster::wait(&client, &shutdown).await?;
-    drain::restore(&client, &name).await;
+    drain::restore(&client, name).await;
     // All Nodes are watched, for the network between them.
-    let scopes = agent::Api::scopes(&name).into_iter().filter(|(resource, _)| resource.plural != "nodes");
+    let scopes = agent::Api::scopes(name).into_iter().filter(|(resource, _)| resource.plural != "nodes");
     let cache = Cache::scoped(client, scopes.collect());
     let membership = Membership::of(paths, cache, &config, identity);
     let orders = Orders {

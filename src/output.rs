@@ -18,6 +18,11 @@ pub(crate) fn paint(text: &str, style: u8) -> String {
     }
 }
 
+/// How this program was called, for commands that people copy.
+pub(crate) fn program() -> String {
+    std::env::args().next().unwrap_or_else(|| "cleat".into())
+}
+
 impl Format {
     /// Prints a document for programs: YAML where it was asked for, else JSON.
     pub(crate) fn print(self, document: &serde_json::Value) -> anyhow::Result<()> {

@@ -1,6 +1,7 @@
 //! The control plane of a cluster: API server, controllers and scheduler in one process, on one watch cache.
 
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -44,7 +45,6 @@ impl ControlPlane {
         let kubeconfig = config.kubeconfig.clone().unwrap_or_default();
         let cluster = Cluster::new(plane.pod_cidr.clone(), config.service_cidrs.clone());
         config.dns = cluster.dns();
-        config.dns = cluster.dns();
         allow_many_files();
         let bound = Bound::new(Server::open(config).await?).await?;
         let cache = Cache::new(local(bound.server(), "system:apiserver", &["system:masters"]));
@@ -64,10 +64,15 @@ impl ControlPlane {
         self.bound.server()
     }
 
-    /// Where it listens, for people.
+    /// Where it is reached, for people.
     pub(crate) fn addresses(&self) -> String {
-        let all: Vec<String> = self.bound.addresses().iter().map(|a| format!("https://{a}")).collect();
-        all.join(", ")
+        let advertised = self.server().config.advertise;
+        let reached = |address: SocketAddr| match address.ip().is_unspecified() {
+            true => SocketAddr::new(advertised, address.port()),
+            false => address,
+        };
+        let all: BTreeSet<SocketAddr> = self.bound.addresses().into_iter().map(reached).collect();
+        all.iter().map(|address| format!("https://{address}")).collect::<Vec<_>>().join(", ")
     }
 
     /// The watch cache of this process, for one who asks and writes as `user`.

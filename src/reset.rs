@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use crate::args::Reset;
+use crate::daemon;
 use crate::down;
 use crate::output::{GREEN, paint};
 use crate::paths::Paths;
@@ -18,6 +19,7 @@ const GIVE_AWAY: Duration = Duration::from_secs(60);
 const TABLES: &str = "cleat";
 
 pub(crate) async fn run(reset: Reset) -> anyhow::Result<()> {
+    daemon::require_root()?;
     let paths = Paths::resolve(&reset.dirs)?;
     if !reset.yes && !sure(&paths)? {
         bail!("nothing was changed");

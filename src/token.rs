@@ -31,8 +31,7 @@ pub(crate) async fn run(token: Token) -> anyhow::Result<()> {
             if quiet {
                 println!("{token}@{hash}");
             } else {
-                let own = std::env::args().next().unwrap_or_else(|| "cleat".into());
-                println!("{own} join {} --token {token}@{hash}", address(&client).await?);
+                println!("cleat join {} --token {token}@{hash}", address(&client).await?);
             }
             Ok(())
         }

@@ -5,14 +5,14 @@ use std::path::Path;
 use std::time::Instant;
 
 use agent::ServingCertificate;
-use anyhow::{Context, bail};
+use anyhow::Context;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Up;
 use crate::daemon::{self, agent_config, cri_config};
 use crate::network;
-use crate::output::{BOLD, paint};
+use crate::output::{BOLD, paint, program};
 use crate::parts::Parts;
 use crate::paths::Paths;
 use crate::plane::ControlPlane;
@@ -20,9 +20,7 @@ use crate::progress;
 use crate::worker::{Membership, Orders, Worker};
 
 pub(crate) async fn run(up: Up) -> anyhow::Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        bail!("`cleat up` makes namespaces, mounts and cgroups: run it as root");
-    }
+    daemon::require_root()?;
     let paths = Paths::resolve(&up.dirs)?;
     let _lock = daemon::lock(&paths, "cleat")?;
     if up.standalone {
@@ -91,12 +89,16 @@ fn introduce(plane: &ControlPlane, worker: &Worker, paths: &Paths, began: Instan
 }
 
 /// Commands that find this node or cluster, and what each is for.
-fn hints(paths: &Paths, commands: &[(&str, &str)]) {
-    let (flags, own) = (paths.flags(), std::env::args().next().unwrap_or_else(|| "cleat".into()));
-    for (command, what) in commands {
-        // The directories come before the verb: after `--` they would be the container's arguments.
+pub(crate) fn hints(paths: &Paths, commands: &[(&str, &str)]) {
+    // The directories come before the verb: after `--` they would be the container's arguments.
+    let whole = |command: &str| {
         let (group, rest) = command.split_once(' ').unwrap_or((command, ""));
-        println!("  {:<52} {what}", format!("{own} {group}{flags} {rest}").trim_end());
+        format!("{} {group}{} {rest}", program(), paths.flags()).trim_end().to_owned()
+    };
+    let lines: Vec<_> = commands.iter().map(|(command, what)| (whole(command), what)).collect();
+    let width = lines.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
+    for (command, what) in lines {
+        println!("  {command:<width$}  {what}");
     }
 }
 

@@ -7,12 +7,16 @@ use anyhow::bail;
 use client::{Client, Config, Query};
 use jiff::Timestamp;
 use proto_kube::{GroupResource, Resource, object, resource, view::View};
+use scheduler::{Decision, Pod, Snapshot};
 use serde_json::Value;
-use why::{Answer, explain};
+use why::{Answer, Refusals, World, explain};
 
 use crate::args::{Format, Why};
 use crate::ctl;
 use crate::output::{BOLD, age, paint};
+
+/// How many nodes' reasons are printed; `--output json` has all.
+const NODES: usize = 10;
 
 /// The objects that the answer is drawn from, by plural, namespace and name.
 #[derive(Default)]
@@ -45,22 +49,57 @@ pub(crate) async fn run(why: Why) -> anyhow::Result<()> {
         _ => bail!("one object, please: `TYPE NAME` or `TYPE/NAME`"),
     };
     let resource = match kind {
-        "" => bail!("which {name}? name it: `{name}/NAME`"),
+        "" if ctl::resource(name).is_ok() => bail!("which {name}? `cleat why {name}/NAME`"),
+        "" => bail!("of which type is {name}? Such as `cleat why pod/{name}`"),
         kind => ctl::resource(kind)?,
     };
     let namespace = why.namespace.unwrap_or_else(|| client.namespace().to_owned());
     let namespace = if namespace.is_empty() { "default".to_owned() } else { namespace };
     let own = if resource.namespaced { namespace.as_str() } else { "" };
-    let object = client.get(resource, own, name).await?;
+    let object = match client.get(resource, own, name).await {
+        Err(error) if error.code() == Some(404) => {
+            bail!("{error}{}", elsewhere(&client, resource, own, name).await)
+        }
+        found => found?,
+    };
     let seen = look(&client, &namespace).await;
-    let now = Timestamp::now();
-    let answer = explain(&seen, resource, &object, now);
+    let (now, refusals) = (Timestamp::now(), |pod: &Value| seen.refusals(pod));
+    let answer = explain(&World { view: &seen, now, refusals: &refusals }, resource, &object);
     match why.output {
         Format::Json | Format::Yaml => why.output.print(&answer.to_json()),
         _ => {
             print(&answer, now);
             Ok(())
         }
+    }
+}
+
+impl Seen {
+    /// What our own scheduler would say now; another's is not ours to know, and without all nodes nobody knows.
+    fn refusals(&self, pod: &Value) -> Refusals {
+        let pod = Pod::new(Arc::new(pod.clone()));
+        let decided = (pod.scheduler() == "default-scheduler")
+            .then(|| scheduler::schedule(&Snapshot::of(self), self, &pod));
+        match decided {
+            Some(Decision::Unschedulable(refusal)) => {
+                refusal.by_node.into_iter().map(|(node, reason)| (node, reason.words)).collect()
+            }
+            Some(Decision::Bind(_)) | None => Refusals::new(),
+        }
+    }
+}
+
+/// In which other namespaces there is an object of the name, for who has forgotten `-n`.
+async fn elsewhere(client: &Client, resource: &Resource, namespace: &str, name: &str) -> String {
+    if namespace.is_empty() {
+        return String::new();
+    }
+    let named = Query::default().with("fieldSelector", &format!("metadata.name={name}"));
+    let all = client.list(resource, "", named).await.unwrap_or_default();
+    let found: Vec<&str> = object::items(&all, &["items"]).map(object::namespace).collect();
+    match found.as_slice() {
+        [] => format!(" in namespace {namespace}"),
+        found => format!(" in namespace {namespace}; there is one in {}: --namespace", found.join(", ")),
     }
 }
 
@@ -81,13 +120,20 @@ async fn look(client: &Client, namespace: &str) -> Seen {
 }
 
 async fn read<'a>(client: &Client, resource: &'a Resource, namespace: &str) -> (&'a Resource, Value) {
-    let namespace = match (resource.namespaced, resource.plural) {
-        (false, _) => "",
+    let scope = match (resource.namespaced, resource.plural) {
+        // Pods of all namespaces take room on nodes.
+        (false, _) | (_, "pods") => "",
         // Nodes' leases have a namespace of their own.
         (_, "leases") => "kube-node-lease",
         _ => namespace,
     };
-    let list = client.list(resource, namespace, Query::default()).await;
+    let list = client.list(resource, scope, Query::default()).await;
+    let list = match list {
+        Err(_) if scope.is_empty() && resource.namespaced => {
+            client.list(resource, namespace, Query::default()).await
+        }
+        list => list,
+    };
     (resource, list.unwrap_or_default())
 }
 
@@ -103,6 +149,12 @@ fn print(answer: &Answer, now: Timestamp) {
             seconds => format!(", in {}", age(seconds)),
         });
         println!("next: {} {}{}", paint(&next.on, BOLD), next.what, at.unwrap_or_default());
+    }
+    for (node, words) in answer.refusals.iter().take(NODES) {
+        println!("  {node}: {}", words.join(", "));
+    }
+    if let Some(more @ 1..) = answer.refusals.len().checked_sub(NODES) {
+        println!("  and {more} nodes more");
     }
     if !answer.said.is_empty() {
         println!("said last:");

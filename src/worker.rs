@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use agent::{NodeIdentity, ServingCertificate};
-use anyhow::{Context, bail};
+use anyhow::Context;
 use client::Cache;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -154,12 +154,9 @@ pub(crate) fn agent(
     let mut api = agent::Api::new(member.agent.clone());
     api.identity.clone_from(&member.identity);
     api.serving = Some(member.serving.clone());
-    for label in &node.node_labels {
-        let (key, value) = label.split_once('=').unwrap_or((label, ""));
-        api.labels.insert(key.to_owned(), value.to_owned());
-    }
-    let taints = node.register_with_taints.iter().map(|text| taint(text));
-    api.taints = taints.collect::<anyhow::Result<_>>()?;
+    let labels = node.node_labels.iter().map(|label| (label.key.clone(), label.value.clone()));
+    api.labels.extend(labels);
+    api.taints = node.register_with_taints.iter().map(taint).collect();
     config.api = Some(api);
     config.cluster_dns = cluster.dns();
     config.cluster_domain.clone_from(&cluster.domain);
@@ -189,7 +186,7 @@ fn links_to(socket: &Path, paths: &Paths) -> std::io::Result<bool> {
 /// The service proxy's configuration, from upstream's file where there is one.
 fn proxy(file: Option<&Path>, cache: Cache, node: &str) -> anyhow::Result<proxy::Config> {
     let Some(path) = file else { return Ok(proxy::Config::new(cache, node)) };
-    let read = || path.display().to_string();
+    let read = || format!("--proxy-config {}", path.display());
     let text = std::fs::read_to_string(path).with_context(read)?;
     let file: Value = serde_saphyr::from_str(&text).with_context(read)?;
     let (config, beside) = proxy::Config::read(&file, cache, node).with_context(read)?;
@@ -200,19 +197,11 @@ fn proxy(file: Option<&Path>, cache: Cache, node: &str) -> anyhow::Result<proxy:
     Ok(config)
 }
 
-/// Reads `KEY=VALUE:EFFECT`, `KEY:EFFECT`.
-fn taint(text: &str) -> anyhow::Result<Value> {
-    let parsed = text
-        .rsplit_once(':')
-        .filter(|(_, effect)| matches!(*effect, "NoSchedule" | "PreferNoSchedule" | "NoExecute"));
-    let Some((key, effect)) = parsed else {
-        bail!(
-            "--register-with-taints {text}: expected KEY=VALUE:EFFECT, with NoSchedule, PreferNoSchedule or NoExecute"
-        );
-    };
-    let (key, value) = key.split_once('=').unwrap_or((key, ""));
-    Ok(match value {
-        "" => json!({ "key": key, "effect": effect }),
-        value => json!({ "key": key, "value": value, "effect": effect }),
-    })
+fn taint(taint: &args::Taint) -> Value {
+    let args::Taint { label, effect } = taint;
+    let mut object = json!({ "key": label.key, "effect": effect });
+    if !label.value.is_empty() {
+        object["value"] = label.value.clone().into();
+    }
+    object
 }

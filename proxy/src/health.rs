@@ -21,6 +21,8 @@ use crate::metrics::Metrics;
 
 /// Changes that wait for longer than this are a proxy that does not work.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// When a port that another has is tried again.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// Whether load balancers should send to this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -153,9 +155,9 @@ fn plain(status: StatusCode, body: String) -> Answer {
     answer
 }
 
-/// Answers `/healthz` and `/livez` on a listener until `shutdown`.
-pub(crate) async fn serve_healthz(health: Arc<Health>, listener: TcpListener, shutdown: CancellationToken) {
-    serve(listener, shutdown, move |path| match path {
+/// Answers `/healthz` and `/livez` until `shutdown`.
+pub(crate) async fn serve_healthz(health: Arc<Health>, address: SocketAddr, shutdown: CancellationToken) {
+    serve_at(address, shutdown, move |path| match path {
         "/livez" => health.healthz(true),
         "/healthz" => health.healthz(false),
         _ => plain(StatusCode::NOT_FOUND, "404 page not found\n".into()),
@@ -163,9 +165,9 @@ pub(crate) async fn serve_healthz(health: Arc<Health>, listener: TcpListener, sh
     .await;
 }
 
-/// Answers `/metrics`, `/healthz` and `/proxyMode` on a listener until `shutdown`.
-pub(crate) async fn serve_metrics(health: Arc<Health>, listener: TcpListener, shutdown: CancellationToken) {
-    serve(listener, shutdown, move |path| match path {
+/// Answers `/metrics`, `/healthz` and `/proxyMode` until `shutdown`.
+pub(crate) async fn serve_metrics(health: Arc<Health>, address: SocketAddr, shutdown: CancellationToken) {
+    serve_at(address, shutdown, move |path| match path {
         "/metrics" => plain(StatusCode::OK, health.metrics.text()),
         "/healthz" => health.healthz(false),
         "/proxyMode" => plain(StatusCode::OK, "nftables".into()),
@@ -212,13 +214,13 @@ pub(crate) async fn serve_ports(health: Arc<Health>, shutdown: CancellationToken
         tokio::select! {
             () = shutdown.cancelled() => return,
             changed = told.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(Duration::from_secs(10)), if missing => {}
+            () = tokio::time::sleep(AGAIN), if missing => {}
         }
     }
 }
 
 /// A listener; one for all addresses of a family leaves the other family alone.
-pub(crate) fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, listen, socket_with, sockopt};
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -230,6 +232,29 @@ pub(crate) fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     bind(&socket, &address)?;
     listen(&socket, 128)?;
     TcpListener::from_std(socket.into())
+}
+
+/// Waits for the port, then answers.
+async fn serve_at(
+    address: SocketAddr,
+    shutdown: CancellationToken,
+    respond: impl Fn(&str) -> Answer + Clone + Send + 'static,
+) {
+    let mut said = false;
+    loop {
+        match listen(address) {
+            Ok(listener) => return serve(listener, shutdown, respond).await,
+            Err(error) if !said => {
+                tracing::warn!(%address, %error, "the service proxy does not tell of itself yet");
+                said = true;
+            }
+            Err(_) => {}
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(AGAIN) => {}
+        }
+    }
 }
 
 async fn serve(

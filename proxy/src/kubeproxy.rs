@@ -8,10 +8,7 @@ use proto_kube::object::{at, items, text};
 use proxy_rules::NodePorts;
 use serde_json::Value;
 
-use crate::{Config, DetectLocal};
-
-const HEALTHZ_PORT: u16 = 10256;
-const METRICS_PORT: u16 = 10249;
+use crate::{Config, DetectLocal, HEALTHZ_PORT, METRICS_PORT};
 
 /// Why a file is no configuration for this proxy.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

@@ -12,7 +12,7 @@ pub use kernel::{Applied, Kernel};
 pub use kubeproxy::{Beside, ConfigurationError};
 pub use proxy_rules::NodePorts;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use client::Cache;
@@ -21,6 +21,10 @@ use proxy_rules::Family;
 use tokio_util::sync::CancellationToken;
 
 use health::Health;
+
+/// The ports of upstream's proxy.
+const HEALTHZ_PORT: u16 = 10256;
+const METRICS_PORT: u16 = 10249;
 
 /// What the proxy of one node needs. [`Config::new`] has defaults for all but the node's name and the cache.
 #[derive(Clone)]
@@ -44,9 +48,9 @@ pub struct Config {
     pub service_cidrs: Vec<IpNet>,
     /// Addresses within `service_cidrs` that somebody else answers: the cluster DNS.
     pub exempt: Vec<IpAddr>,
-    /// Where `/healthz` and `/livez` are served; upstream has 0.0.0.0:10256.
+    /// Where `/healthz` and `/livez` are served; upstream's 0.0.0.0:10256. While the port is another's it is waited for.
     pub healthz: Option<SocketAddr>,
-    /// Where `/metrics` is served; upstream has 127.0.0.1:10249.
+    /// Where `/metrics` is served; upstream's 127.0.0.1:10249. While the port is another's it is waited for.
     pub metrics: Option<SocketAddr>,
 }
 
@@ -78,8 +82,8 @@ impl Config {
             masquerade_all: false,
             service_cidrs: Vec::new(),
             exempt: Vec::new(),
-            healthz: None,
-            metrics: None,
+            healthz: Some((Ipv4Addr::UNSPECIFIED, HEALTHZ_PORT).into()),
+            metrics: Some((Ipv4Addr::LOCALHOST, METRICS_PORT).into()),
         }
     }
 }
@@ -90,14 +94,6 @@ pub enum Error {
     /// The kernel.
     #[error("the service proxy cannot work on nf_tables")]
     Kernel(#[from] netlink::NetlinkError),
-    /// A server of the proxy.
-    #[error("cannot listen on {address}")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        source: std::io::Error,
-    },
 }
 
 /// Keeps the rules until `shutdown`; they stay when it ends, so that connections go on. In the network namespace of the
@@ -107,17 +103,13 @@ pub enum Error {
 /// [`Error`]; what goes wrong later is logged and tried again.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     let health = Health::new();
-    let listen = |address: Option<SocketAddr>| {
-        let open = |address| health::listen(address).map_err(|source| Error::Listen { address, source });
-        address.map(open).transpose()
-    };
     let shutdown = shutdown.child_token();
     let _ends = shutdown.clone().drop_guard();
-    if let Some(listener) = listen(config.healthz)? {
-        tokio::spawn(health::serve_healthz(health.clone(), listener, shutdown.clone()));
+    if let Some(address) = config.healthz {
+        tokio::spawn(health::serve_healthz(health.clone(), address, shutdown.clone()));
     }
-    if let Some(listener) = listen(config.metrics)? {
-        tokio::spawn(health::serve_metrics(health.clone(), listener, shutdown.clone()));
+    if let Some(address) = config.metrics {
+        tokio::spawn(health::serve_metrics(health.clone(), address, shutdown.clone()));
     }
     tokio::spawn(health::serve_ports(health.clone(), shutdown.clone()));
     Ok(sync::run(Arc::new(config), health, shutdown).await?)

@@ -61,6 +61,14 @@ pub enum IdentityFailed {
     /// The API server cannot be used.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// The API server does not take the token.
+    #[error("{server} does not know the token {id}, or it has expired: `cleat token create` makes another")]
+    Unknown {
+        /// The address.
+        server: String,
+        /// The public part of the token.
+        id: String,
+    },
     /// It gave no certificate.
     #[error(transparent)]
     Sign(#[from] SignFailed),
@@ -194,14 +202,18 @@ fn kept(dir: &Path, source: impl Into<Box<dyn std::error::Error + Send + Sync>>)
 
 /// Joins: finds out whom to trust, has a key certified, and keeps all of it.
 async fn bootstrap(dir: &Path, join: &Join) -> Result<(), IdentityFailed> {
-    pki::join::bootstrap_token(&join.token).ok_or(IdentityFailed::Token)?;
+    let (id, _) = pki::join::bootstrap_token(&join.token).ok_or(IdentityFailed::Token)?;
     let began = tokio::time::Instant::now();
-    let mut pause = AGAIN_MIN;
+    let (mut pause, mut said) = (AGAIN_MIN, String::new());
     let config = loop {
         match client::discover(&join.server, &join.pins, Some(&join.token)).await {
             Ok(config) => break config,
             Err(error) if began.elapsed() < join.patience && may_pass(&error) => {
-                tracing::warn!("{}; trying again", crate::effect::chain(&error));
+                let why = crate::effect::chain(&error);
+                if said != why {
+                    tracing::warn!("{why}; trying again for {} s", join.patience.as_secs());
+                    said = why;
+                }
             }
             Err(error) => return Err(error.into()),
         }
@@ -210,7 +222,13 @@ async fn bootstrap(dir: &Path, join: &Join) -> Result<(), IdentityFailed> {
     };
     let asking = client::Config { token: Some(join.token.clone()), ..config.clone() };
     let client = Client::new(&asking, AGENT)?;
-    let pem = ask(dir, &join.node_name, join.patience).sign(&client).await?;
+    let signed = ask(dir, &join.node_name, join.patience).sign(&client).await;
+    let pem = signed.map_err(|failed| match failed {
+        SignFailed::Request(error) if error.code() == Some(401) => {
+            IdentityFailed::Unknown { server: config.server.clone(), id: id.to_owned() }
+        }
+        failed => failed.into(),
+    })?;
     keep(dir, &config, &pem)
 }
 

@@ -28,6 +28,8 @@ const BACKOFF_MIN: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// MTU of pods while no link has this node's address.
 const MTU_UNKNOWN: u32 = 1400;
+/// Said once while it is so.
+const WAITING: &str = "waiting for a pod range of the Node";
 
 /// Keeps this node's part of the network until `shutdown`, and leaves it as it is then: packets go on.
 ///
@@ -171,7 +173,7 @@ impl Overlay {
         let (nodes, refused) = nodes::read(&setup, &all);
         let own = all.iter().find(|node| self.is_own(node));
         let (Some(nodes), Some(own)) = (nodes, own) else {
-            self.say(&[format!("waiting for a pod range of Node {}", self.config.node_name)]);
+            self.wait_for_range();
             return Ok(true);
         };
         let seen = self.put_right(&nodes).await?;
@@ -185,6 +187,13 @@ impl Overlay {
         self.write_files(&nodes, &seen.links)?;
         let told = self.tell(own, &plan::ends(&nodes, &seen.links)).await;
         Ok(!seen.failed && told)
+    }
+
+    /// At every first start the range comes a moment after the Node: no fault, and said once.
+    fn wait_for_range(&mut self) {
+        if self.said.insert(WAITING.to_owned()) {
+            info!(node = self.config.node_name, "{WAITING}");
+        }
     }
 
     /// Warns of what is new.

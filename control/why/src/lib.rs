@@ -9,16 +9,21 @@ mod read;
 mod tests;
 mod workload;
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use proto_kube::{Resource, object, view::View};
 use serde_json::{Value, json};
 
-/// What [`explain`] reads, as (group, plural): of the object's namespace, or of the whole cluster.
+/// What [`explain`] reads, as (group, plural): of the object's namespace, or of the whole cluster. The scheduler's filters
+/// read no more.
 pub const READS: &[(&str, &str)] = &[
     ("", "configmaps"),
     ("", "events"),
+    ("", "namespaces"),
     ("", "nodes"),
     ("", "persistentvolumeclaims"),
+    ("", "persistentvolumes"),
     ("", "pods"),
     ("", "replicationcontrollers"),
     ("", "resourcequotas"),
@@ -32,7 +37,11 @@ pub const READS: &[(&str, &str)] = &[
     ("coordination.k8s.io", "leases"),
     ("discovery.k8s.io", "endpointslices"),
     ("policy", "poddisruptionbudgets"),
+    ("storage.k8s.io", "storageclasses"),
 ];
+
+/// What nodes have against a pod, by their names, in the scheduler's words; nothing where nobody knows.
+pub type Refusals = BTreeMap<String, Vec<String>>;
 
 /// A step from what was asked for to the cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +72,9 @@ pub struct Answer {
     pub chain: Vec<Step>,
     /// What happens next; `None` when there is nothing to wait for.
     pub next: Option<Next>,
-    /// What was said about the cause last: the newest events, oldest first, as `Reason: message`.
+    /// Of a pod that fits no node: what each has against it.
+    pub refusals: Refusals,
+    /// What was said last about a cause that is waited for: the newest events, oldest first, as `Reason: message`.
     pub said: Vec<String>,
 }
 
@@ -72,23 +83,36 @@ const DEPTH: usize = 6;
 /// How many events are told.
 const EVENTS: usize = 5;
 
-/// Why the object is as it is, as of `now`.
+/// Where answers are looked for.
+pub struct World<'a> {
+    /// The cluster's objects: [`READS`].
+    pub view: &'a dyn View,
+    /// The time.
+    pub now: Timestamp,
+    /// What the scheduler has against a pod.
+    pub refusals: &'a dyn Fn(&Value) -> Refusals,
+}
+
+/// Why the object is as it is.
 #[must_use]
-pub fn explain(view: &dyn View, resource: &Resource, object: &Value, now: Timestamp) -> Answer {
+pub fn explain(world: &World<'_>, resource: &Resource, object: &Value) -> Answer {
     let mut chain = Vec::new();
+    let mut refusals = Refusals::new();
     let mut at = (resource.kind.to_owned(), object.clone());
     loop {
-        let finding = look(view, &at.0, &at.1, now);
+        let finding = look(world, &at.0, &at.1);
         chain.push(Step {
             object: read::reference(&at.0, &at.1),
             state: finding.state,
             since: finding.since,
         });
+        refusals.extend(finding.refusals);
         match finding.cause {
             Some((kind, cause)) if chain.len() < DEPTH => at = (kind, cause),
             _ => {
-                let said = read::events(view, &at.0, &at.1, EVENTS);
-                return Answer { chain, next: finding.next, said };
+                let told = if finding.next.is_some() { EVENTS } else { 0 };
+                let said = read::events(world.view, &at.0, &at.1, told);
+                return Answer { chain, next: finding.next, refusals, said };
             }
         }
     }
@@ -100,6 +124,7 @@ struct Finding {
     state: String,
     since: Option<Timestamp>,
     next: Option<Next>,
+    refusals: Refusals,
     /// The object that it is so because of, with its kind.
     cause: Option<(String, Value)>,
 }
@@ -118,7 +143,8 @@ impl Finding {
     }
 }
 
-fn look(view: &dyn View, kind: &str, object: &Value, now: Timestamp) -> Finding {
+fn look(world: &World<'_>, kind: &str, object: &Value) -> Finding {
+    let (view, now) = (world.view, world.now);
     if kind != "Pod"
         && kind != "Namespace"
         && let Some(finding) = leaving(object)
@@ -126,16 +152,16 @@ fn look(view: &dyn View, kind: &str, object: &Value, now: Timestamp) -> Finding 
         return finding;
     }
     match kind {
-        "Pod" => pod::look(view, object, now),
+        "Pod" => pod::look(world, object),
         "Deployment" => workload::deployment(view, object),
         "ReplicaSet" | "ReplicationController" | "StatefulSet" => workload::replicas(view, kind, object),
         "DaemonSet" => workload::daemon_set(view, object),
         "Job" => workload::job(view, object),
-        "CronJob" => workload::cron_job(view, object),
+        "CronJob" => workload::cron_job(view, object, now),
         "Service" => cluster::service(view, object),
         "Node" => cluster::node(view, object, now),
         "Namespace" => cluster::namespace(object),
-        "PersistentVolumeClaim" => cluster::claim(object),
+        "PersistentVolumeClaim" => cluster::claim(view, object),
         "PodDisruptionBudget" => cluster::budget(object),
         _ => cluster::other(object),
     }
@@ -143,10 +169,9 @@ fn look(view: &dyn View, kind: &str, object: &Value, now: Timestamp) -> Finding 
 
 /// An object that is to go and does not: somebody's finalizers hold it.
 fn leaving(object: &Value) -> Option<Finding> {
-    object::at(object, &["metadata", "deletionTimestamp"])?;
     let finalizers = object::items(object, &["metadata", "finalizers"]).filter_map(Value::as_str);
     let finalizers: Vec<&str> = finalizers.collect();
-    let since = read::time(object, &["metadata", "deletionTimestamp"]);
+    let since = Some(object::time(object, &["metadata", "deletionTimestamp"])?);
     Some(match finalizers.as_slice() {
         [] => Finding::new("is being deleted", since).next("the API server", "it goes at once", None),
         ["foregroundDeletion"] => Finding::new("is being deleted after what it owns", since).next(
@@ -171,6 +196,7 @@ impl Answer {
             "next": self.next.as_ref().map(|next| json!({
                 "on": next.on, "what": next.what, "at": time(next.at),
             })),
+            "refusals": self.refusals,
             "said": self.said,
         })
     }

@@ -1,26 +1,30 @@
 //! A pod's way, stage by stage: admitted, scheduled, taken up by its node, prepared, started, ready; and its end.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
-use proto_kube::{object, view::View};
+use proto_kube::node::tolerates;
+use proto_kube::{object, pod as kube, view::View};
 use serde_json::Value;
 
-use crate::Finding;
-use crate::read::{condition, get, number, reference, said, since, time};
+use crate::read::{condition, end, get, list, number, said, since, taint};
+use crate::{Finding, World};
 
 /// The first and the longest time between two starts of a container that crashes.
 const BACKOFF_MIN_SECONDS: i64 = 10;
 const BACKOFF_MAX_SECONDS: i64 = 300;
 
-pub(crate) fn look(view: &dyn View, pod: &Value, now: Timestamp) -> Finding {
+pub(crate) fn look(world: &World<'_>, pod: &Value) -> Finding {
+    let (view, now) = (world.view, world.now);
     let phase = object::text(pod, &["status", "phase"]);
     if object::is_terminating(pod) {
         return ending(view, pod, now);
     }
     if phase == "Succeeded" || phase == "Failed" {
-        return ended(pod, phase);
+        return ended(view, pod, phase);
     }
     if object::text(pod, &["spec", "nodeName"]).is_empty() {
-        return unscheduled(pod);
+        return unscheduled(world, pod);
     }
     if let Some(finding) = stranded(view, pod, now) {
         return finding;
@@ -38,8 +42,8 @@ fn node_of(pod: &Value) -> &str {
     object::text(pod, &["spec", "nodeName"])
 }
 
-fn unscheduled(pod: &Value) -> Finding {
-    let born = time(pod, &["metadata", "creationTimestamp"]);
+fn unscheduled(world: &World<'_>, pod: &Value) -> Finding {
+    let born = object::time(pod, &["metadata", "creationTimestamp"]);
     let gates = object::items(pod, &["spec", "schedulingGates"]).filter_map(|gate| gate["name"].as_str());
     let gates: Vec<&str> = gates.collect();
     if let Some(first) = gates.first() {
@@ -51,24 +55,65 @@ fn unscheduled(pod: &Value) -> Finding {
         );
     }
     match condition(pod, "PodScheduled") {
-        Some(c) if c["status"] == "False" => {
-            let state = format!("fits no node: {}", object::text(c, &["message"]));
-            let nominated = object::text(pod, &["status", "nominatedNodeName"]);
-            let finding = Finding::new(state, since(c));
-            if nominated.is_empty() {
-                let what = "tries again as soon as a node or a pod changes so that it could fit";
-                finding.next("the scheduler", what, None)
-            } else {
-                let what = format!("binds it to {nominated} when the pods it displaces there have ended");
-                finding.next("the scheduler", what, None)
-            }
-        }
+        Some(c) if c["status"] == "False" => refused(world, pod, c),
         _ => Finding::new("has not been looked at by a scheduler", born).next(
             &format!("the scheduler {:?}", object::text(pod, &["spec", "schedulerName"])),
             "picks a node; is it running?",
             None,
         ),
     }
+}
+
+/// No node takes it: because of its claims, because all nodes keep it away, or because of each for its own reason.
+fn refused(world: &World<'_>, pod: &Value, scheduled: &Value) -> Finding {
+    let message = object::text(scheduled, &["message"]);
+    let words = message.split_once(" preemption:").map_or(message, |(words, _)| words);
+    let mut finding = Finding::new(format!("fits no node: {words}"), since(scheduled));
+    let nominated = object::text(pod, &["status", "nominatedNodeName"]);
+    if !nominated.is_empty() {
+        let what = format!("binds it to {nominated} when the pods it displaces there have ended");
+        return finding.next("the scheduler", what, None);
+    }
+    if let Some(claim) = unbound(world.view, pod) {
+        return finding.because("PersistentVolumeClaim", &claim);
+    }
+    let nodes = list(world.view, "", "nodes", "");
+    let repelled: Vec<_> = nodes.iter().map(|node| (node, repelling(pod, node))).collect();
+    finding.refusals = (world.refusals)(pod);
+    for (node, taints) in repelled.iter().filter(|(_, taints)| !taints.is_empty()) {
+        if let Some(words) = finding.refusals.get_mut(object::name(node)) {
+            words.retain(|word| !word.contains("taint"));
+            words.push(format!("untolerated taint {}", taints.join(", ")));
+        }
+    }
+    match repelled.first() {
+        Some((node, _)) if repelled.iter().all(|(_, taints)| !taints.is_empty()) => {
+            finding.because("Node", node)
+        }
+        _ => {
+            let what = "tries again as soon as a node or a pod changes so that it could fit";
+            finding.next("the scheduler", what, None)
+        }
+    }
+}
+
+/// The first of its claims that has no volume.
+fn unbound(view: &dyn View, pod: &Value) -> Option<Arc<Value>> {
+    let claims = object::items(pod, &["spec", "volumes"]).filter_map(|volume| kube::claim(pod, volume));
+    let find = |name: String| {
+        get(view, ("", "persistentvolumeclaims"), object::namespace(pod), &name)
+            .filter(|claim| claim["status"]["phase"] != "Bound")
+    };
+    claims.filter_map(find).next()
+}
+
+/// The taints of a node that keep the pod away, as `KEY=VALUE:EFFECT`.
+fn repelling(pod: &Value, node: &Value) -> Vec<String> {
+    let borne = |taint: &Value| {
+        object::items(pod, &["spec", "tolerations"]).any(|toleration| tolerates(toleration, taint))
+    };
+    let taints = object::items(node, &["spec", "taints"]);
+    taints.filter(|taint| taint["effect"] != "PreferNoSchedule" && !borne(taint)).map(taint).collect()
 }
 
 /// Its node does not answer.
@@ -96,15 +141,9 @@ fn stranded(view: &dyn View, pod: &Value, now: Timestamp) -> Option<Finding> {
 fn eviction(pod: &Value, node: &Value) -> Option<Timestamp> {
     let mut first: Option<Timestamp> = None;
     for taint in object::items(node, &["spec", "taints"]).filter(|taint| taint["effect"] == "NoExecute") {
-        let added = time(taint, &["timeAdded"])?;
-        let tolerates = |t: &&Value| {
-            let key = object::text(t, &["key"]);
-            (key.is_empty() || taint["key"] == key)
-                && (t["operator"] == "Exists"
-                    || object::text(t, &["value"]) == object::text(taint, &["value"]))
-                && (object::text(t, &["effect"]).is_empty() || t["effect"] == "NoExecute")
-        };
-        let at = match object::items(pod, &["spec", "tolerations"]).find(tolerates) {
+        let added = object::time(taint, &["timeAdded"])?;
+        let mut tolerations = object::items(pod, &["spec", "tolerations"]);
+        let at = match tolerations.find(|toleration| tolerates(toleration, taint)) {
             None => added,
             Some(toleration) => match toleration["tolerationSeconds"].as_i64() {
                 None => continue,
@@ -144,7 +183,7 @@ fn spec_of<'a>(pod: &'a Value, status: &Value) -> Option<&'a Value> {
 
 fn running_init(pod: &Value, status: &Value) -> Finding {
     let name = object::text(status, &["name"]);
-    let since = time(status, &["state", "running", "startedAt"]);
+    let since = object::time(status, &["state", "running", "startedAt"]);
     let all = object::items(pod, &["spec", "initContainers"]).count();
     let place = object::items(pod, &["spec", "initContainers"]).position(|c| c["name"] == name).unwrap_or(0);
     let state = format!("runs init container {name} ({} of {all})", place + 1);
@@ -164,7 +203,7 @@ fn container(view: &dyn View, pod: &Value, status: &Value, init: bool) -> Option
         return None;
     }
     let state = format!("{kind} {name} has ended: {}", exit(over));
-    let at = time(over, &["finishedAt"]);
+    let at = object::time(over, &["finishedAt"]);
     Some(Finding::new(state, at).next(
         "the node's agent",
         "starts it again if its restart policy says so",
@@ -174,7 +213,7 @@ fn container(view: &dyn View, pod: &Value, status: &Value, init: bool) -> Option
 
 fn waits(view: &dyn View, pod: &Value, status: &Value, container: &str, reason: &str) -> Finding {
     let message = object::text(status, &["state", "waiting", "message"]).trim();
-    let started = time(pod, &["status", "startTime"]);
+    let started = object::time(pod, &["status", "startTime"]);
     let image = object::text(status, &["image"]);
     match reason {
         "ContainerCreating" | "PodInitializing" => creating(view, pod, container, started),
@@ -197,7 +236,7 @@ fn waits(view: &dyn View, pod: &Value, status: &Value, container: &str, reason: 
             let last = &status["lastState"]["terminated"];
             let restarts = number(status, &["restartCount"]);
             let state = format!("{container} crashes: {}; it was started again {restarts} times", exit(last));
-            let ended = time(last, &["finishedAt"]);
+            let ended = object::time(last, &["finishedAt"]);
             let at = ended.and_then(|ended| ended.saturating_add(backoff(restarts)).ok());
             Finding::new(state, ended).next("the node's agent", "starts it again after its back-off", at)
         }
@@ -279,7 +318,7 @@ fn unready(view: &dyn View, pod: &Value, ready: Option<&Value>) -> Finding {
 }
 
 fn ending(view: &dyn View, pod: &Value, now: Timestamp) -> Finding {
-    let deadline = time(pod, &["metadata", "deletionTimestamp"]);
+    let deadline = object::time(pod, &["metadata", "deletionTimestamp"]);
     let grace = number(pod, &["metadata", "deletionGracePeriodSeconds"]);
     let asked = deadline.and_then(|d| d.saturating_sub(SignedDuration::from_secs(grace)).ok());
     let running = object::items(pod, &["status", "containerStatuses"])
@@ -311,13 +350,13 @@ fn ending(view: &dyn View, pod: &Value, now: Timestamp) -> Finding {
     }
 }
 
-fn ended(pod: &Value, phase: &str) -> Finding {
+fn ended(view: &dyn View, pod: &Value, phase: &str) -> Finding {
     let reason = object::text(pod, &["status", "reason"]);
     let message = object::text(pod, &["status", "message"]);
     let last = object::items(pod, &["status", "containerStatuses"])
         .filter_map(|c| object::at(c, &["state", "terminated"]).map(|t| (c, t)))
         .max_by_key(|(_, t)| (number(t, &["exitCode"]) != 0, object::text(t, &["finishedAt"]).to_owned()));
-    let at = last.and_then(|(_, t)| time(t, &["finishedAt"]));
+    let at = last.and_then(|(_, t)| object::time(t, &["finishedAt"]));
     let state = match (phase, reason, last) {
         ("Succeeded", ..) => "has done its work".to_owned(),
         (_, "", Some((c, t))) => format!("failed: container {}: {}", object::text(c, &["name"]), exit(t)),
@@ -325,11 +364,21 @@ fn ended(pod: &Value, phase: &str) -> Finding {
         (_, reason, _) => format!("failed: {reason}: {message}"),
     };
     let finding = Finding::new(state, at);
-    match object::items(pod, &["metadata", "ownerReferences"]).find(|r| r["controller"] == true) {
-        Some(owner) if phase == "Failed" => {
-            let owner = reference(object::text(owner, &["kind"]), &serde_json::json!({ "metadata": owner }));
-            finding.next(&owner, "decides whether another takes its place", None)
-        }
-        _ => finding,
+    if phase != "Failed" {
+        return finding;
     }
+    let log = format!("read its log: kubectl logs -n {} {}", object::namespace(pod), object::name(pod));
+    match object::controller(pod) {
+        Some(owner) if !is_over(view, pod, &owner) => {
+            let on = format!("{}/{}", owner.kind.to_lowercase(), owner.name);
+            finding.next(&on, format!("decides whether another takes its place; {log}"), None)
+        }
+        _ => finding.next("you", log, None),
+    }
+}
+
+/// Whether the owner of the pod is a job that makes no other.
+fn is_over(view: &dyn View, pod: &Value, owner: &object::Controller<'_>) -> bool {
+    let job = get(view, ("batch", "jobs"), object::namespace(pod), owner.name);
+    job.is_some_and(|job| object::uid(&job) == owner.uid && end(&job).is_some())
 }

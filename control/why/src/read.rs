@@ -24,14 +24,9 @@ pub(crate) fn get(
     view.get(GroupResource { group, resource }, namespace, name)
 }
 
-/// The time at a path.
-pub(crate) fn time(object: &Value, path: &[&str]) -> Option<Timestamp> {
-    object::text(object, path).parse().ok()
-}
-
 /// The number at a path; 0 where there is none.
 pub(crate) fn number(object: &Value, path: &[&str]) -> i64 {
-    object::at(object, path).and_then(Value::as_i64).unwrap_or(0)
+    object::number(object, path).unwrap_or(0)
 }
 
 /// A condition of the status.
@@ -39,9 +34,15 @@ pub(crate) fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> 
     object::items(object, &["status", "conditions"]).find(|c| c["type"] == kind)
 }
 
+/// The condition that says that a job is over.
+pub(crate) fn end(job: &Value) -> Option<&Value> {
+    let ends = ["Complete", "Failed"].into_iter().filter_map(|kind| condition(job, kind));
+    ends.into_iter().find(|end| end["status"] == "True")
+}
+
 /// Since when a condition is as it is.
 pub(crate) fn since(condition: &Value) -> Option<Timestamp> {
-    time(condition, &["lastTransitionTime"])
+    object::time(condition, &["lastTransitionTime"])
 }
 
 /// What an object owns, of the namespace's objects of a resource.
@@ -58,7 +59,7 @@ pub(crate) fn events(view: &dyn View, kind: &str, about: &Value, most: usize) ->
         "" => "default",
         own => own,
     };
-    let mut found: Vec<(String, String)> = Vec::new();
+    let mut found: Vec<((Option<Timestamp>, u64), String)> = Vec::new();
     for event in list(view, "", "events", namespace) {
         let of = &event["involvedObject"];
         let same = match object::text(of, &["uid"]) {
@@ -68,12 +69,15 @@ pub(crate) fn events(view: &dyn View, kind: &str, about: &Value, most: usize) ->
         if !same || of["kind"] != kind {
             continue;
         }
-        let times = ["lastTimestamp", "eventTime", "firstTimestamp"].map(|key| object::text(&event, &[key]));
-        let last = times.into_iter().find(|t| !t.is_empty()).unwrap_or_default();
+        let times: [&[&str]; 4] =
+            [&["series", "lastObservedTime"], &["lastTimestamp"], &["eventTime"], &["firstTimestamp"]];
+        let last = times.into_iter().find_map(|path| object::time(&event, path));
+        // Within a second they are told apart by when they were written.
+        let written = object::text(&event, &["metadata", "resourceVersion"]).parse().unwrap_or(0);
         let count = number(&event, &["count"]);
         let often = if count > 1 { format!(" (x{count})") } else { String::new() };
         let said = object::text(&event, &["message"]).trim();
-        found.push((last.to_owned(), format!("{}: {said}{often}", object::text(&event, &["reason"]))));
+        found.push(((last, written), format!("{}: {said}{often}", object::text(&event, &["reason"]))));
     }
     found.sort();
     let first = found.len().saturating_sub(most);
@@ -85,4 +89,11 @@ pub(crate) fn said(view: &dyn View, kind: &str, about: &Value, reason: &str) -> 
     let prefix = format!("{reason}: ");
     let all = events(view, kind, about, usize::MAX);
     all.iter().rev().find_map(|text| text.strip_prefix(&prefix).map(str::to_owned))
+}
+
+/// A taint as people write it.
+pub(crate) fn taint(taint: &Value) -> String {
+    let [key, value, effect] = ["key", "value", "effect"].map(|part| object::text(taint, &[part]));
+    let is = if value.is_empty() { "" } else { "=" };
+    format!("{key}{is}{value}:{effect}")
 }

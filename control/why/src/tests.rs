@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use proto_kube::{GroupResource, object, resource, view::View};
 use serde_json::{Value, json};
 
-use crate::{Answer, explain};
+use crate::{Answer, Refusals, explain};
 
 const NOW: &str = "2026-01-01T00:10:00Z";
 
@@ -23,7 +23,9 @@ impl World {
     fn ask(&self, group: &str, plural: &str, name: &str) -> Answer {
         let resource = resource::preferred(GroupResource { group, resource: plural }).unwrap();
         let object = self.0[&(plural.to_owned(), name.to_owned())].clone();
-        explain(self, resource, &object, NOW.parse().unwrap())
+        let refusals = |_: &Value| Refusals::from([("n1".to_owned(), vec!["too small".to_owned()])]);
+        let world = crate::World { view: self, now: NOW.parse().unwrap(), refusals: &refusals };
+        explain(&world, resource, &object)
     }
 }
 
@@ -157,4 +159,83 @@ fn services_namespaces_and_finalizers() {
     assert!(told(&world.ask("", "services", "s")).0.contains("no pod in d has the labels"));
     assert!(told(&world.ask("", "namespaces", "n")).0.contains("pods. has 1 resource"));
     assert_eq!(told(&world.ask("", "configmaps", "c")).1, "whoever set x/y");
+}
+
+#[test]
+fn what_no_node_takes_is_told_of_each_node_or_of_the_cause() {
+    let refused = || {
+        let message = "0/1 nodes are available: 1 too small. preemption: no";
+        let conditions = json!([{ "type": "PodScheduled", "status": "False", "message": message }]);
+        json!({ "conditions": conditions })
+    };
+    let world = || World::default().with("nodes", ready_node());
+    let answer = world().with("pods", pod(json!({}), refused())).ask("", "pods", "web");
+    assert_eq!(told(&answer).0, "fits no node: 0/1 nodes are available: 1 too small.");
+    assert_eq!(answer.refusals["n1"], ["too small"]);
+
+    let mut tainted = ready_node();
+    tainted["spec"]["taints"] = json!([{ "key": "disk", "effect": "NoSchedule" }]);
+    tainted["status"]["conditions"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({ "type": "DiskPressure", "status": "True", "message": "full" }));
+    let world = || World::default().with("nodes", tainted.clone());
+    let answer = world().with("pods", pod(json!({}), refused())).ask("", "pods", "web");
+    assert_eq!(told(&answer).0, "is ready, with DiskPressure: full");
+    assert_eq!(answer.refusals["n1"], ["too small", "untolerated taint disk:NoSchedule"]);
+    let bears = json!({ "tolerations": [{ "key": "disk", "operator": "Exists" }] });
+    let answer = world().with("pods", pod(bears, refused())).ask("", "pods", "web");
+    assert_eq!(told(&answer).1, "the scheduler");
+
+    let volumes = json!({ "volumes": [{ "name": "v", "persistentVolumeClaim": { "claimName": "data" } }] });
+    let claim =
+        json!({ "metadata": { "name": "data", "namespace": "d" }, "spec": { "storageClassName": "fast" } });
+    let with_claim = || {
+        world().with("pods", pod(volumes.clone(), refused())).with("persistentvolumeclaims", claim.clone())
+    };
+    assert_eq!(
+        told(&with_claim().ask("", "pods", "web")).0,
+        "has no volume: its storage class fast does not exist"
+    );
+    let class = json!({ "metadata": { "name": "fast" }, "provisioner": "example.com/disk" });
+    let answer = with_claim().with("storageclasses", class).ask("", "pods", "web");
+    assert_eq!(told(&answer).1, "the provisioner example.com/disk");
+}
+
+#[test]
+fn a_failed_job_leads_to_what_its_pod_said() {
+    let failed = json!({ "phase": "Failed", "containerStatuses": [
+        { "name": "c", "state": { "terminated": { "exitCode": 3, "message": "no such table" } } }] });
+    let mut made = owned(pod(json!({}), failed), "job");
+    made["metadata"]["ownerReferences"][0]["name"] = "sum".into();
+    let job = json!({ "metadata": { "name": "sum", "namespace": "d", "uid": "job" },
+        "status": { "conditions": [{ "type": "Failed", "status": "True", "message": "too often" }] } });
+    let answer = World::default().with("pods", made).with("jobs", job).ask("batch", "jobs", "sum");
+    assert_eq!(answer.chain[0].state, "failed: too often");
+    let (state, on) = told(&answer);
+    assert_eq!(
+        (state.as_str(), on.as_str()),
+        ("failed: container c: exit code 3, saying \"no such table\"", "you")
+    );
+}
+
+#[test]
+fn a_cron_jobs_next_time_is_told() {
+    let cron = |schedule: &str| json!({ "metadata": { "name": "c", "namespace": "d" }, "spec": { "schedule": schedule, "timeZone": "Etc/UTC" } });
+    let ask =
+        |schedule: &str| World::default().with("cronjobs", cron(schedule)).ask("batch", "cronjobs", "c");
+    assert_eq!(ask("30 * * * *").next.unwrap().at, "2026-01-01T00:30:00Z".parse().ok());
+    assert_eq!(told(&ask("at tea time")).1, "you");
+}
+
+#[test]
+fn of_what_is_well_nothing_more_is_said() {
+    let status = json!({ "conditions": [{ "type": "Ready", "status": "True" }],
+        "containerStatuses": [{ "name": "c", "ready": true, "state": { "running": {} } }] });
+    let world = World::default()
+        .with("pods", pod(json!({ "nodeName": "n1" }), status))
+        .with("nodes", ready_node())
+        .with("events", event("Unhealthy", "Readiness probe failed"));
+    let answer = world.ask("", "pods", "web");
+    assert_eq!((answer.next, answer.said), (None, Vec::<String>::new()));
 }

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use proto_kube::{object, view::View};
+use jiff::{Timestamp, tz::TimeZone};
+use proto_kube::cron::Schedule;
+use proto_kube::{object, selector::Labels, view::View, zone};
 use serde_json::Value;
 
 use crate::Finding;
-use crate::read::{condition, list, number, owned, since, time};
+use crate::read::{condition, end, list, number, owned, since};
 
 /// A controller has not looked yet.
 fn unseen(object: &Value, by: &str) -> Option<Finding> {
@@ -81,7 +83,11 @@ pub(crate) fn replicas(view: &dyn View, kind: &str, set: &Value) -> Finding {
     let [all, ready, available] =
         ["replicas", "readyReplicas", "availableReplicas"].map(|key| number(set, &["status", key]));
     if all == wanted && available == wanted {
-        return Finding::new(format!("all {wanted} replicas are available"), None);
+        let state = match wanted {
+            0 => "is scaled to 0".to_owned(),
+            _ => format!("all {wanted} replicas are available"),
+        };
+        return Finding::new(state, None);
     }
     let state = format!("of {wanted} replicas {all} exist, {ready} are ready, {available} available");
     if let Some(failure) = condition(set, "ReplicaFailure").filter(|c| c["status"] == "True") {
@@ -124,14 +130,21 @@ pub(crate) fn daemon_set(view: &dyn View, set: &Value) -> Finding {
 }
 
 pub(crate) fn job(view: &dyn View, job: &Value) -> Finding {
-    for (kind, state) in [("Complete", "has done its work"), ("Failed", "failed")] {
-        if let Some(c) = condition(job, kind).filter(|c| c["status"] == "True") {
-            let message = object::text(c, &["message"]);
-            let state = if message.is_empty() { state.to_owned() } else { format!("{state}: {message}") };
-            return Finding::new(state, since(c));
-        }
+    if let Some(end) = end(job) {
+        let failed = end["type"] == "Failed";
+        let (state, message) =
+            (if failed { "failed" } else { "has done its work" }, object::text(end, &["message"]));
+        let state = if message.is_empty() { state.to_owned() } else { format!("{state}: {message}") };
+        let finding = Finding::new(state, since(end));
+        let last = owned(view, "", "pods", job).into_iter().filter(|pod| pod["status"]["phase"] == "Failed");
+        let last = last.max_by_key(|pod| object::time(pod, &["metadata", "creationTimestamp"]));
+        return match last.filter(|_| failed) {
+            Some(pod) => finding.because("Pod", &pod),
+            None if failed => finding.next("you", "delete it and make it anew", None),
+            None => finding,
+        };
     }
-    let started = time(job, &["status", "startTime"]);
+    let started = object::time(job, &["status", "startTime"]);
     if job["spec"]["suspend"] == true {
         return Finding::new("is suspended", None).next("you", "set spec.suspend to false", None);
     }
@@ -152,33 +165,38 @@ pub(crate) fn job(view: &dyn View, job: &Value) -> Finding {
     }
 }
 
-pub(crate) fn cron_job(view: &dyn View, cron: &Value) -> Finding {
-    let last = time(cron, &["status", "lastScheduleTime"]);
+pub(crate) fn cron_job(view: &dyn View, cron: &Value, now: Timestamp) -> Finding {
+    let last = object::time(cron, &["status", "lastScheduleTime"]);
     if cron["spec"]["suspend"] == true {
         return Finding::new("is suspended", None).next("you", "set spec.suspend to false", None);
     }
     let schedule = object::text(cron, &["spec", "schedule"]);
     let jobs = owned(view, "batch", "jobs", cron);
-    let over = |job: &Value| {
-        ["Complete", "Failed"].iter().any(|k| condition(job, k).is_some_and(|c| c["status"] == "True"))
-    };
-    match jobs.iter().find(|job| !over(job)) {
-        Some(job) => Finding::new("a job of it runs", last).because("Job", job),
-        None => Finding::new(format!("waits for its next time ({schedule})"), last).next(
-            "the clock",
-            "the cron job controller makes the next job",
-            None,
-        ),
+    if let Some(job) = jobs.iter().find(|job| end(job).is_none()) {
+        return Finding::new("a job of it runs", last).because("Job", job);
     }
+    let zone = match object::text(cron, &["spec", "timeZone"]) {
+        "" => Ok(TimeZone::UTC),
+        name => zone::find(name),
+    };
+    let next = match (Schedule::parse(schedule), zone) {
+        (Ok(schedule), Ok(zone)) => schedule.next(now, &zone),
+        (Err(why), _) | (_, Err(why)) => {
+            let state = format!("cannot tell its next time ({schedule}): {why}");
+            return Finding::new(state, None).next("you", "correct its schedule or time zone", None);
+        }
+    };
+    let state = match last {
+        Some(last) => format!("made its last job at {last:.0}, and waits for its next time ({schedule})"),
+        None => format!("waits for its first time ({schedule})"),
+    };
+    Finding::new(state, None).next("the cron job controller", "makes the next job", next)
 }
 
 /// The pods that a selector of labels takes.
 pub(crate) fn selected(view: &dyn View, namespace: &str, selector: &Value) -> Vec<Arc<Value>> {
+    let selector = Labels::of_map(selector);
     let mut pods = list(view, "", "pods", namespace);
-    let wanted = selector.as_object();
-    pods.retain(|pod| {
-        let labels = &pod["metadata"]["labels"];
-        wanted.is_some_and(|wanted| wanted.iter().all(|(key, value)| labels.get(key) == Some(value)))
-    });
+    pods.retain(|pod| selector.selects(pod));
     pods
 }

@@ -63,8 +63,6 @@ impl Running {
                 runtime.block_on(async {
                     let mut config = proxy::Config::new(objects.cache(), NODE);
                     config.pod_cidrs = vec!["10.0.0.0/8".parse().unwrap(), "fd00:10::/32".parse().unwrap()];
-                    config.healthz = Some("0.0.0.0:10256".parse().unwrap());
-                    config.metrics = Some("127.0.0.1:10249".parse().unwrap());
                     proxy::run(config, stop).await.unwrap();
                 });
             };
