@@ -78,11 +78,11 @@ impl Debian {
         let mut wanted = needed(&bytes);
         tree.file(path, 0o755, bytes);
         for _ in 0..LEVELS_MAX {
+            packages = self.deeper(&packages)?;
+            wanted = self.take(tree, &packages, wanted)?;
             if wanted.is_empty() {
                 return Ok(());
             }
-            packages = self.deeper(&packages)?;
-            wanted = self.take(tree, &packages, wanted)?;
         }
         bail!("{package}: no package within {LEVELS_MAX} levels of Depends holds {wanted:?} of {path}")
     }
