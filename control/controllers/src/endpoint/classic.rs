@@ -41,6 +41,8 @@ impl Controller for Endpoints {
     ) -> Vec<Key> {
         match of {
             PODS => pods::services(view, old, new),
+            // Nobody's concern when somebody wrote them by hand, with or without a service.
+            ENDPOINTS if !old.into_iter().chain(new).any(is_ours) => Vec::new(),
             _ => new.or(old).map(key).into_iter().collect(),
         }
     }
@@ -56,6 +58,10 @@ impl Controller for Endpoints {
         };
         Outcome { mutations: mutation.into_iter().collect(), again: None }
     }
+}
+
+fn is_ours(endpoints: &Value) -> bool {
+    object::label(endpoints, MANAGED_BY) == Some(NAME)
 }
 
 /// Whether endpoints without a service are somebody's all the same.

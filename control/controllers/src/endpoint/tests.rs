@@ -165,6 +165,19 @@ fn the_older_form_holds_a_thousand() {
 }
 
 #[test]
+fn endpoints_by_hand_go_with_a_service_and_stay_without_any() {
+    let mut driven = cluster(json!({"selector": null}));
+    for name in ["web", "other"] {
+        driven.objects.put(ENDPOINTS, json!({"metadata": {"name": name, "namespace": "ns"}}));
+    }
+    driven.settle();
+    assert!(driven.names(ENDPOINTS, "ns").iter().eq(["other", "web"]));
+    driven.objects.remove(SERVICES, "ns", "web");
+    driven.settle();
+    assert!(driven.names(ENDPOINTS, "ns").iter().eq(["other"]));
+}
+
+#[test]
 fn a_mirror_follows_and_is_taken_away() {
     let mut driven = cluster(json!({"selector": null}));
     let endpoints = json!({"metadata": {"name": "web", "namespace": "ns", "labels": {"a": "b"}},
