@@ -12,6 +12,7 @@ macro_rules! resources {
 }
 
 resources! {
+    ATTRIBUTES_CLASSES = "storage.k8s.io" "volumeattributesclasses";
     BUDGETS = "policy" "poddisruptionbudgets";
     CLAIMS = "" "persistentvolumeclaims";
     CLUSTER_ROLES = "rbac.authorization.k8s.io" "clusterroles";

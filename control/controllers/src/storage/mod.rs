@@ -1,20 +1,21 @@
-//! Volumes and claims are not removed while somebody uses them.
+//! Volumes, claims and classes of their attributes are not removed while somebody uses them.
 
 use proto_kube::view::View;
 use proto_kube::{GroupResource, object, pod};
 use serde_json::{Value, json};
 
-use crate::resources::{CLAIMS, PODS, VOLUMES};
+use crate::resources::{ATTRIBUTES_CLASSES, CLAIMS, PODS, VOLUMES};
 use crate::write::update;
 use crate::{Controller, Key, Outcome, World, owner};
 
 /// Those who protect them.
 pub(crate) fn all() -> Vec<Box<dyn Controller>> {
-    vec![Box::new(Claims), Box::new(Volumes)]
+    vec![Box::new(Claims), Box::new(Volumes), Box::new(AttributesClasses)]
 }
 
 const OF_CLAIMS: &str = "kubernetes.io/pvc-protection";
 const OF_VOLUMES: &str = "kubernetes.io/pv-protection";
+const OF_CLASSES: &str = "kubernetes.io/vac-protection";
 
 struct Claims;
 
@@ -86,6 +87,59 @@ impl Controller for Volumes {
         out.mutations.extend(changed.map(|volume| update(VOLUMES, volume)));
         out
     }
+}
+
+struct AttributesClasses;
+
+impl Controller for AttributesClasses {
+    fn name(&self) -> &'static str {
+        "volumeattributesclass-protection-controller"
+    }
+
+    fn watches(&self) -> &'static [(&'static str, &'static str)] {
+        &[
+            ("storage.k8s.io", "volumeattributesclasses"),
+            ("", "persistentvolumeclaims"),
+            ("", "persistentvolumes"),
+        ]
+    }
+
+    fn keys(
+        &self,
+        _view: &dyn View,
+        of: GroupResource<'_>,
+        old: Option<&Value>,
+        new: Option<&Value>,
+    ) -> Vec<Key> {
+        match (of, old, new) {
+            (ATTRIBUTES_CLASSES, _, Some(class)) => vec![owner::key(class)],
+            // Whoever ceases to use a class may have been the last.
+            (CLAIMS | VOLUMES, Some(old), _) => {
+                classes(old).map(|name| (String::new(), name.to_owned())).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn reconcile(&self, world: &World<'_>, key: &Key) -> Outcome {
+        let mut out = Outcome::default();
+        let Some(class) = world.view.get(ATTRIBUTES_CLASSES, "", &key.1) else { return out };
+        let uses =
+            |of| world.view.list(of, "").iter().any(|object| classes(object).any(|name| name == key.1));
+        let changed = protect(&class, OF_CLASSES, || uses(CLAIMS) || uses(VOLUMES));
+        out.mutations.extend(changed.map(|class| update(ATTRIBUTES_CLASSES, class)));
+        out
+    }
+}
+
+/// The attributes classes that a claim or a volume has, wants, or is about to have.
+fn classes(object: &Value) -> impl Iterator<Item = &str> {
+    const PLACES: [&[&str]; 3] = [
+        &["spec", "volumeAttributesClassName"],
+        &["status", "currentVolumeAttributesClassName"],
+        &["status", "modifyVolumeStatus", "targetVolumeAttributesClassName"],
+    ];
+    PLACES.into_iter().map(|place| object::text(object, place)).filter(|name| !name.is_empty())
 }
 
 /// The names of the claims that a pod uses.

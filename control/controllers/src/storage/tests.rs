@@ -29,3 +29,25 @@ fn claims_and_volumes_wait_for_their_users() {
     driven.settle();
     assert!(driven.get(CLAIMS, "ns", "c").is_none() && driven.get(VOLUMES, "", "v").is_none());
 }
+
+#[test]
+fn classes_wait_for_those_who_have_them() {
+    let mut driven = Driven::new(all());
+    driven.objects.put(ATTRIBUTES_CLASSES, json!({"metadata": {"name": "fast"}}));
+    let has = json!({"currentVolumeAttributesClassName": "fast"});
+    let claim = json!({"metadata": {"name": "c", "namespace": "ns"}, "status": has});
+    driven.objects.put(CLAIMS, claim);
+    let volume = json!({"metadata": {"name": "v"}, "spec": {"volumeAttributesClassName": "fast"}});
+    driven.objects.put(VOLUMES, volume);
+    driven.settle();
+    let key = (String::new(), "fast".to_owned());
+    let delete = crate::Mutation::Delete(crate::resources::served(ATTRIBUTES_CLASSES), key, json!({}));
+    driven.objects.apply(&delete, driven.now).unwrap();
+    driven.settle();
+    driven.objects.change(VOLUMES, "", "v", |volume| volume["spec"]["volumeAttributesClassName"] = "".into());
+    driven.settle();
+    assert!(driven.get(ATTRIBUTES_CLASSES, "", "fast").is_some(), "the claim has it still");
+    driven.objects.change(CLAIMS, "ns", "c", |claim| claim["status"] = json!({}));
+    driven.settle();
+    assert!(driven.get(ATTRIBUTES_CLASSES, "", "fast").is_none());
+}
