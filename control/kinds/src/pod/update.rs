@@ -2,7 +2,6 @@
 
 use proto_kube::field::{Error, Errors, Path};
 use proto_kube::object;
-use proto_kube::quantity::Quantity;
 use serde_json::{Value, json};
 
 use super::{kind, resources};
@@ -294,15 +293,6 @@ fn resized(spec: &Field<'_>, list: &str, container: &Field<'_>, was: &Value) {
         if gone {
             at.forbidden(format!("resource {part} cannot be removed"));
         }
-    }
-    let amount =
-        |c: &Value| object::at(c, &["resources", "limits", "memory"]).map(|q| Quantity::of(q).amount);
-    let restarts = container.at("resizePolicy").items().any(|p| {
-        p.at("resourceName").text() == "memory" && p.at("restartPolicy").text() == "RestartContainer"
-    });
-    if let (Some(_), None, false) = (amount(container.value), amount(was), restarts) {
-        let at = container.at("resources").at("limits").entry("memory");
-        at.forbidden("memory limits cannot be added unless resizePolicy is RestartContainer");
     }
     let mut rest = container.value.clone();
     for part in ["requests", "limits"] {

@@ -236,10 +236,7 @@ fn resizes() {
                 container(
                     &json!({"resources": {"limits": {"cpu": "1", "memory": "1Mi"}, "requests": {"cpu": "1", "memory": "1Mi"}}}),
                 ),
-                &[
-                    "spec: Invalid value: \"Burstable\": Pod QOS Class may not change as a result of resizing",
-                    "spec.containers[0].resources.limits[memory]: Forbidden: memory limits cannot be added unless resizePolicy is RestartContainer",
-                ],
+                &["spec: Invalid value: \"Burstable\": Pod QOS Class may not change as a result of resizing"],
             ),
             (
                 container(&json!({"resources": {"requests": {"cpu": "1"}}})),
