@@ -101,7 +101,16 @@ impl Worker {
             parts.add("CRI server", |stop| cri.run(stop));
         }
         if let Some(overlay) = overlay {
-            parts.add("overlay", |stop| overlay::run(overlay, stop));
+            let named = agent.api.as_ref().map(|api| api.named.subscribe());
+            parts.add("overlay", |stop| async move {
+                // Two machines of one name would tell the others two ways to it.
+                if let Some(mut named) = named
+                    && stop.run_until_cancelled(named.wait_for(|named| *named)).await.is_none()
+                {
+                    return Ok(());
+                }
+                overlay::run(overlay, stop).await
+            });
         }
         parts.add("service proxy", |stop| proxy::run(proxy, stop));
         parts.add("name service", |stop| dns::run(dns, stop));

@@ -8,6 +8,7 @@ use client::{Cache, Query};
 use proto_kube::Resource;
 use proto_kube::resource;
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::identity::{NodeIdentity, ServingCertificate};
 use crate::server::Serving;
@@ -112,6 +113,8 @@ pub struct Api {
     pub identity: Option<NodeIdentity>,
     /// Where the certificate of the kubelet's API is kept that the cluster is asked for; `None`: it is not asked.
     pub serving: Option<ServingCertificate>,
+    /// Becomes true when the name is this agent's. What is told in the node's name before may be another's.
+    pub named: watch::Sender<bool>,
     /// Whether it makes its Node; else it waits until somebody has.
     pub register: bool,
 }
@@ -126,6 +129,7 @@ impl Api {
             taints: Vec::new(),
             identity: None,
             serving: None,
+            named: watch::Sender::new(false),
             register: true,
         }
     }
@@ -140,12 +144,13 @@ impl Api {
 
 impl std::fmt::Debug for Api {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { cache: _, labels, taints, identity, serving, register } = self;
+        let Self { cache: _, labels, taints, identity, serving, named, register } = self;
         f.debug_struct("Api")
             .field("labels", labels)
             .field("taints", taints)
             .field("identity", identity)
             .field("serving", serving)
+            .field("named", named)
             .field("register", register)
             .finish_non_exhaustive()
     }

@@ -70,6 +70,7 @@ pub(crate) fn registration(
     Registration {
         lease: Lease { client, node: config.node_name.clone(), id, clock },
         status: Status { cache: api.cache.clone(), cri, clock, facts, thresholds, runtime, port, events },
+        named: api.named.clone(),
         register: api.register,
     }
 }

@@ -6,7 +6,7 @@ use agent_core::event::Event;
 use client::{Client, ClientError, Patch, Query};
 use proto_kube::object;
 use serde_json::{Map, Value, json};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::lease::{Lease, Taken};
 use super::object as node_object;
@@ -21,6 +21,8 @@ const AGAIN_MAX: Duration = Duration::from_secs(5);
 pub(crate) struct Registration {
     pub(crate) lease: Lease,
     pub(crate) status: Status,
+    /// Becomes true when the name is ours.
+    pub(crate) named: watch::Sender<bool>,
     /// Whether the Node is made; else it is waited for.
     pub(crate) register: bool,
 }
@@ -31,6 +33,7 @@ impl Registration {
         if let Err(taken) = self.lease.claim(&self.status.facts.machine).await {
             return taken;
         }
+        self.named.send_replace(true);
         let mut pause = AGAIN_MIN;
         let node = loop {
             match self.register().await {

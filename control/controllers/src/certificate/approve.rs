@@ -34,14 +34,28 @@ const JOINS_WITHIN: Duration = Duration::from_secs(60);
 #[derive(Default)]
 pub(super) struct Approver {
     clock: Clock,
+    memory: Mutex<Memory>,
+}
+
+#[derive(Default)]
+struct Memory {
     /// Requests for names that may be another's, by their uids.
-    doubts: Mutex<BTreeMap<String, Doubt>>,
+    doubts: BTreeMap<String, Doubt>,
+    /// Who was granted a name just now, by the name: the view may not show it yet.
+    granted: BTreeMap<String, Granted>,
 }
 
 /// Whether another has the name that is asked for.
 struct Doubt {
     /// What was seen of the other at first, and when that was.
     sign: String,
+    since: Duration,
+}
+
+struct Granted {
+    /// The request's.
+    uid: String,
+    time: Timestamp,
     since: Duration,
 }
 
@@ -135,22 +149,32 @@ impl Approver {
 
     /// Whether the name that is asked for is another's; `None` as long as that is not known.
     fn is_another(&self, world: &World<'_>, request: &Value, asked: &Asked, name: &str) -> Option<bool> {
-        let view = world.view;
-        let mut doubts = self.doubts.lock().unwrap_or_else(PoisonError::into_inner);
+        let (view, uid) = (world.view, object::uid(request));
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let Memory { doubts, granted } = &mut *memory;
+        let at = self.clock.at(world.now);
         let requests = view.list(SIGNING_REQUESTS, "");
         doubts.retain(|uid, _| requests.iter().any(|r| object::uid(r) == uid && is_open(r)));
+        granted.retain(|_, granted| at.saturating_sub(granted.since) < JOINS_WITHIN);
+        let other = granted.get(name).filter(|granted| granted.uid != uid).map(|granted| granted.time);
+        let other = other.or_else(|| granted_before(world, request, asked));
         let sign = sign_of_life(view, name);
-        if sign.is_empty() && !joins_before(world, request, asked, name) {
-            return Some(false);
+        let is_over = |granted| died(view, name).is_some_and(|died| granted < died);
+        let another = if sign.is_empty() && other.is_none_or(is_over) {
+            Some(false)
+        } else {
+            let entry = doubts.entry(uid.to_owned());
+            let doubt = entry.or_insert_with(|| Doubt { sign: sign.clone(), since: at });
+            match sign.is_empty() {
+                true => (at.saturating_sub(doubt.since) >= JOINS_WITHIN).then_some(false),
+                false => (sign != doubt.sign).then_some(true),
+            }
+        };
+        if another == Some(false) {
+            let granting = Granted { uid: uid.to_owned(), time: world.now, since: at };
+            granted.insert(name.to_owned(), granting);
         }
-        let at = self.clock.at(world.now);
-        let doubt = doubts
-            .entry(object::uid(request).to_owned())
-            .or_insert_with(|| Doubt { sign: sign.clone(), since: at });
-        match sign.is_empty() {
-            true => (at.saturating_sub(doubt.since) >= JOINS_WITHIN).then_some(false),
-            false => (sign != doubt.sign).then_some(true),
-        }
+        another
     }
 }
 
@@ -183,35 +207,35 @@ fn sign_of_life(view: &dyn View, name: &str) -> String {
     format!("{} {renewed} {heartbeat}", object::uid(&node))
 }
 
-/// Whether somebody else has asked for the same name just before, and may be about to register.
-fn joins_before(world: &World<'_>, request: &Value, asked: &Asked, name: &str) -> bool {
-    let Some(read) = world.facts.read_request else { return false };
-    let time = |of: &Value, member: &str| object::text(of, &[member]).parse::<Timestamp>().ok();
-    let born = |r: &Value| time(&r["metadata"], "creationTimestamp");
-    let node = world.view.get(NODES, "", name);
-    let died = node.as_deref().and_then(ready).and_then(|ready| time(ready, "lastTransitionTime"));
-    // It has been a node since, and has died.
-    let is_over = |r: &Value| {
-        let granted = super::condition(r, "Approved").and_then(|granted| time(granted, "lastUpdateTime"));
-        granted.zip(died).is_some_and(|(granted, died)| granted < died)
-    };
-    let refused = |r: &Value| ["Denied", "Failed"].iter().any(|kind| super::condition(r, kind).is_some());
+/// When a node was found to be dead.
+fn died(view: &dyn View, name: &str) -> Option<Timestamp> {
+    time(ready(&*view.get(NODES, "", name)?)?, "lastTransitionTime")
+}
+
+/// When somebody else was granted the same name just before: he may be about to register.
+fn granted_before(world: &World<'_>, request: &Value, asked: &Asked) -> Option<Timestamp> {
+    let read = world.facts.read_request?;
+    let born = time(&request["metadata"], "creationTimestamp")?;
     let joins = |r: &Value| {
         object::text(r, &["spec", "signerName"]) == CLIENT
             && object::text(r, &["spec", "username"]) != asked.common_name
-            && !refused(r)
-            && !is_over(r)
+            && object::uid(r) != object::uid(request)
     };
-    let rank = |r: &Value| (born(r), object::name(r).to_owned());
-    let just_before = |r: &Value| {
-        let between = born(request).zip(born(r)).map(|(mine, its)| mine.duration_since(its));
-        rank(r) < rank(request) && between.is_some_and(|time| time.unsigned_abs() < JOINS_WITHIN)
-    };
+    let granted = |r: &Value| super::condition(r, "Approved").and_then(|by| time(by, "lastUpdateTime"));
     let same = |r: &Value| {
         let other = read(object::text(r, &["spec", "request"]));
         other.is_some_and(|other| other.common_name == asked.common_name)
     };
-    world.view.list(SIGNING_REQUESTS, "").iter().any(|r| joins(r) && just_before(r) && same(r))
+    let requests = world.view.list(SIGNING_REQUESTS, "");
+    let others = requests.iter().filter(|r| joins(r) && same(r)).filter_map(|r| granted(r));
+    let latest = others.max()?;
+    // One that came later is granted by a clock that was set, or by another process: it counts.
+    let before = Duration::try_from(born.duration_since(latest)).unwrap_or_default();
+    (before < JOINS_WITHIN).then_some(latest)
+}
+
+fn time(of: &Value, member: &str) -> Option<Timestamp> {
+    object::text(of, &[member]).parse().ok()
 }
 
 fn ready(node: &Value) -> Option<&Value> {

@@ -104,7 +104,7 @@ fn joining(driven: &mut Driven, name: &str) {
     let mut request = request("system:bootstrap:abcdef", "kube-apiserver-client-kubelet", &asked);
     request["metadata"]["name"] = name.into();
     request["metadata"]["uid"] = name.into();
-    request["metadata"]["creationTimestamp"] = crate::conditions::stamp(driven.now).into();
+    request["metadata"]["creationTimestamp"] = crate::conditions::stamp(driven.now);
     driven.objects.put(SIGNING_REQUESTS, request);
 }
 
