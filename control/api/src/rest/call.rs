@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use kinds::Kind;
 use proto_kube::GroupResource;
-use proto_kube::resource::Resource;
+use proto_kube::resource::{Resource, Storage};
 use proto_kube::status::{Result, Status};
 use serde_json::Value;
 
@@ -162,7 +162,8 @@ impl<'a> Call<'a> {
     /// 406 for a form that there is not, 400 for a bad `includeObject`.
     pub(crate) fn renderer(&self) -> Result<Renderer> {
         let pretty = negotiate::is_pretty(self.ctx.query.get("pretty"), &self.ctx.user_agent);
-        let form = Form::accepted(self.header("accept"), pretty)?;
+        let tables = self.resource.storage != Storage::Answered;
+        let form = Form::accepted(self.header("accept"), pretty, tables)?;
         self.check_shape(form)?;
         let include = match form.shape {
             Shape::Table(_) => Include::parse(&self.ctx.query)?,

@@ -95,12 +95,13 @@ impl Form {
     /// Plain objects in JSON.
     pub(crate) const JSON: Self = Self { media: Media::Json, shape: Shape::Object, pretty: false };
 
-    /// The form that an `Accept` header asks for; `pretty` comes from elsewhere in the request.
+    /// The form that an `Accept` header asks for; `pretty` comes from elsewhere in the request. Not all that is answered
+    /// has `tables`.
     ///
     /// # Errors
     /// 406 when none of the clauses can be served.
-    pub(crate) fn accepted(accept: &str, pretty: bool) -> Result<Self> {
-        choose(accept, pretty).ok_or_else(|| {
+    pub(crate) fn accepted(accept: &str, pretty: bool, tables: bool) -> Result<Self> {
+        choose(accept, pretty, tables).ok_or_else(|| {
             let known = accept.split(',').filter_map(clause).any(|c| MEDIA.into_iter().any(|m| c.fits(m)));
             if known { Status::not_acceptable(&Media::names()) } else { nothing_fits() }
         })
@@ -117,7 +118,7 @@ impl Form {
                 "application/vnd.kubernetes.protobuf;stream=watch",
             ])
         };
-        choose(accept, false).filter(|form| form.media != Media::Yaml).ok_or_else(refusal)
+        choose(accept, false, true).filter(|form| form.media != Media::Yaml).ok_or_else(refusal)
     }
 
     /// The `Content-Type` of a watch.
@@ -186,15 +187,17 @@ fn clause(text: &str) -> Option<Clause<'_>> {
     Some(clause)
 }
 
-fn choose(accept: &str, pretty: bool) -> Option<Form> {
+fn choose(accept: &str, pretty: bool, tables: bool) -> Option<Form> {
     if accept.trim().is_empty() {
         return Some(Form { pretty, ..Form::JSON });
     }
     let mut clauses: Vec<_> = accept.split(',').filter_map(clause).collect();
     let wild = |c: &Clause<'_>| u8::from(c.kind == "*") + u8::from(c.sub == "*");
     clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality).then(wild(a).cmp(&wild(b))));
+    let possible = |form: &Form| tables || !matches!(form.shape, Shape::Table(_));
     clauses.iter().find_map(|clause| {
-        MEDIA.into_iter().filter(|media| clause.fits(*media)).find_map(|media| form(clause, media, pretty))
+        let fitting = MEDIA.into_iter().filter(|media| clause.fits(*media));
+        fitting.filter_map(|media| form(clause, media, pretty)).find(possible)
     })
 }
 
@@ -274,14 +277,18 @@ mod tests {
             ("text/plain", None),
             ("nonsense", None),
         ] {
-            let form = Form::accepted(accept, false).ok();
+            let form = Form::accepted(accept, false, true).ok();
             assert_eq!(form.map(|f| (f.media, f.shape)), expected, "{accept}");
         }
-        let refused = Form::accepted("application/json;stream=other", false).unwrap_err();
+        let refused = Form::accepted("application/json;stream=other", false, true).unwrap_err();
         assert_eq!(
             refused.message,
             "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf"
         );
+        let accept = "application/json;as=Table;v=v1;g=meta.k8s.io";
+        assert_eq!(Form::accepted(accept, false, false).unwrap_err().code, 406);
+        let either = format!("{accept},application/json");
+        assert_eq!(Form::accepted(&either, false, false).unwrap().shape, Shape::Object);
         assert_eq!(Form::accepted_stream("application/yaml").unwrap_err().code, 406);
         assert_eq!(
             Form::accepted_stream("application/vnd.kubernetes.protobuf;stream=watch").unwrap().media,
