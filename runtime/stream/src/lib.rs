@@ -5,6 +5,7 @@
 //!   GET or POST …
 //!   Upgrade: SPDY/3.1    [v4. v3. v2.]channel.k8s.io · portforward.k8s.io
 //!   Upgrade: websocket   [v5. v4.]channel.k8s.io, [v4.]base64.channel.k8s.io, none · SPDY/3.1+portforward.k8s.io
+//!                        [base64.]binary.k8s.io, none: a body, to whoever cannot read it otherwise
 //!
 //!   serve     offer ──> session::Channels | forward::Forward          what the far end of all relays does
 //!   relay     a request on a connection of its own; what it upgrades to is copied, or translated

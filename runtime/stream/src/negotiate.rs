@@ -64,6 +64,16 @@ pub(crate) fn websocket_command(offered: &[String]) -> Option<CommandProtocol> {
     offered.iter().find_map(known)
 }
 
+/// How a body is told over websocket: the name to answer with, and whether it is text in base64.
+pub(crate) fn websocket_body(offered: &[String]) -> Option<(Option<&'static str>, bool)> {
+    const BODIES: [(Option<&str>, bool); 2] =
+        [(Some("binary.k8s.io"), false), (Some("base64.binary.k8s.io"), true)];
+    if offered.is_empty() {
+        return Some((None, false));
+    }
+    offered.iter().find_map(|offer| BODIES.into_iter().find(|known| known.0 == Some(offer)))
+}
+
 /// How port-forward is spoken over websocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ForwardProtocol {
@@ -119,6 +129,13 @@ mod tests {
         ] {
             let chosen = spdy_command(&offers(offered));
             assert_eq!(chosen.map(|chosen| (chosen.name, chosen.version)), expected, "{offered}");
+        }
+        for (offered, expected) in [
+            ("", Some((None, false))),
+            ("other base64.binary.k8s.io binary.k8s.io", Some((Some("base64.binary.k8s.io"), true))),
+            ("channel.k8s.io", None),
+        ] {
+            assert_eq!(websocket_body(&offers(offered)), expected, "{offered}");
         }
         for (offered, expected) in [
             ("", Some((1, false))),

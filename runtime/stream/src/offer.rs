@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use crate::channel::Side;
 use crate::forward::{self, Dial};
 use crate::negotiate::{self, ForwardProtocol};
+use crate::relay::Body;
 use crate::session::{self, Channels, Wishes};
 use crate::websocket::{self, Form};
 
@@ -140,6 +141,24 @@ impl Offer {
                 Ok((to_websocket(accept, protocol.name), work))
             }
         }
+    }
+
+    /// Grants a websocket on which a body is told and nothing is heard: a log that is followed.
+    ///
+    /// # Errors
+    /// 400 when SPDY is asked for, 403 without a protocol that both sides speak.
+    pub fn body(self, on_upgrade: OnUpgrade, body: Body) -> Result<(Answer, Work), Refusal> {
+        let Offer::WebSocket { protocols, accept } = self else {
+            return Err(Refusal::new(
+                StatusCode::BAD_REQUEST,
+                "unable to upgrade: Upgrade must be websocket",
+            ));
+        };
+        let (name, base64) = negotiate::websocket_body(&protocols).ok_or_else(|| no_common(&protocols))?;
+        let work = upgraded(on_upgrade, async move |socket| {
+            websocket::tell(server(socket).await, body, base64).await;
+        });
+        Ok((to_websocket(accept, name), work))
     }
 
     /// Grants a port-forward. `ports` are those that the request named: protocols that number their channels need them.

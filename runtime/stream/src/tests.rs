@@ -2,14 +2,16 @@
 
 mod translated;
 
+use futures_util::StreamExt;
 use tokio::io::duplex;
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{Message, Role};
 use tokio_util::sync::CancellationToken;
 
 use crate::channel::{Activity, CHUNK, DEPTH, Outlet, Side};
-use crate::{spdy, websocket};
+use crate::{relay, spdy, websocket};
 
 #[tokio::test(start_paused = true)]
 async fn an_idle_connection_ceases_and_an_active_one_does_not() {
@@ -22,6 +24,22 @@ async fn an_idle_connection_ceases_and_an_active_one_does_not() {
         activity.touch();
     }
     assert!(tokio::time::timeout(5 * hour, &mut ceased).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_is_told_in_messages() {
+    let told = [Message::binary(""), Message::binary("hello")];
+    for (base64, told) in [(false, told), (true, [Message::text(""), Message::text("aGVsbG8=")])] {
+        let (near, far) = duplex(1024);
+        let server = WebSocketStream::from_raw_socket(near, Role::Server, Some(websocket::config())).await;
+        let mut client = WebSocketStream::from_raw_socket(far, Role::Client, Some(websocket::config())).await;
+        tokio::spawn(websocket::tell(server, relay::full("hello"), base64));
+        for message in told {
+            assert_eq!(client.next().await.unwrap().unwrap(), message);
+        }
+        let last = client.next().await.unwrap().unwrap();
+        assert!(matches!(last, Message::Close(Some(frame)) if frame.code == CloseCode::Normal));
+    }
 }
 
 /// How many messages can be said before saying one more waits.

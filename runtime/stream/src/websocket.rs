@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use http_body_util::BodyExt as _;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
@@ -16,6 +17,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, WebSocketCon
 use tokio_util::sync::CancellationToken;
 
 use crate::channel::{Activity, CHUNK, Outgoing, Side, drive};
+use crate::relay::Body;
 
 /// The largest message a peer may send. Clients send what they read at once.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
@@ -149,6 +151,30 @@ where
     }
     let close = CloseFrame { code: CloseCode::Normal, reason: "".into() };
     let _ = sink.send(Message::Close(Some(close))).await;
+}
+
+/// Tells a body, piece by piece as it comes; an empty message comes first and says that there is somebody.
+pub(crate) async fn tell<S>(socket: WebSocketStream<S>, mut body: Body, base64: bool)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut sink, mut stream) = socket.split();
+    let reader = async { while let Some(Ok(_)) = stream.next().await {} };
+    let writer = async {
+        let mut piece = Bytes::new();
+        loop {
+            let message =
+                if base64 { Message::text(STANDARD.encode(&piece)) } else { Message::binary(piece) };
+            if sink.send(message).await.is_err() {
+                return;
+            }
+            let Some(Ok(frame)) = body.frame().await else { break };
+            piece = frame.into_data().unwrap_or_default();
+        }
+        let close = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+        let _ = sink.send(Message::Close(Some(close))).await;
+    };
+    drive(Side::Server, reader, writer).await;
 }
 
 /// The bytes inside a websocket's binary messages, and the future that carries them, to be polled until it ends.

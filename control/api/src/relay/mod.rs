@@ -58,7 +58,7 @@ pub(crate) fn is_ours(subresource: &str) -> bool {
 pub(crate) async fn answer(call: &Call<'_>, asked: Asked, body: Body) -> Result<Response> {
     match call.subresource() {
         "proxy" => proxy::answer(call, asked, body).await,
-        "log" => pod::log(call).await,
+        "log" => pod::log(call, asked).await,
         _ => pod::session(call, asked).await,
     }
 }

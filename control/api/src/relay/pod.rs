@@ -95,8 +95,8 @@ fn log_options(query: &Query, pod: &str) -> Result<String> {
     Ok(asked)
 }
 
-/// Answers with the log of a container; of a pod without a node there is none.
-pub(super) async fn log(call: &Call<'_>) -> Result<Response> {
+/// Answers with the log of a container, over a websocket if one is asked for; of a pod without a node there is none.
+pub(super) async fn log(call: &Call<'_>, mut asked: Asked) -> Result<Response> {
     let name = call.path_name();
     let pod = pod(call)?;
     let options = log_options(&call.ctx.query, name)?;
@@ -113,7 +113,16 @@ pub(super) async fn log(call: &Call<'_>) -> Result<Response> {
     if !(200..=206).contains(&found.status().as_u16()) {
         return Err(refusal(found, call, name).await);
     }
-    let mut response = Response::new(until(found.into_body(), call.server.ends.clone()));
+    let body = until(found.into_body(), call.server.ends.clone());
+    if let (Some(near), Ok(offer @ Offer::WebSocket { .. })) =
+        (asked.upgrade.take(), Offer::read(call.headers))
+    {
+        let refused = |refusal: stream::Refusal| Status::bad_request(refusal.text);
+        let (answer, work) = offer.body(near, body).map_err(refused)?;
+        tokio::spawn(work);
+        return Ok(answer.map(full));
+    }
+    let mut response = Response::new(body);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     Ok(response)
 }
