@@ -55,7 +55,7 @@ async fn delete_once(
     entry: &Entry,
 ) -> Result<Option<Deleted>> {
     let old = render::parse(entry);
-    delete_preconditions(call, name, &old, &options.object)?;
+    preconditions(call, name, &old, &options.object)?;
     let admission = Admission {
         operation: Operation::Delete,
         subresource: "",
@@ -104,7 +104,11 @@ fn end(call: &Call<'_>, object: &mut Value, options: &Value) {
     metadata.insert("deletionGracePeriodSeconds".to_owned(), 0.into());
 }
 
-fn delete_preconditions(call: &Call<'_>, name: &str, old: &Value, options: &Value) -> Result<()> {
+/// Whether an object is the one that the client means.
+///
+/// # Errors
+/// 409 when it is not.
+pub(crate) fn preconditions(call: &Call<'_>, name: &str, old: &Value, options: &Value) -> Result<()> {
     let kind = GroupResource { group: call.resource.group, resource: call.resource.kind };
     let asked = |key: &str| object::text(options, &["preconditions", key]).to_owned();
     let (uid, found) = (asked("uid"), object::uid(old));

@@ -115,7 +115,7 @@ pub(crate) async fn evict(call: &Call<'_>, body: Body) -> Result<Response> {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }
     let wishes = object::at(&wanted, &["deleteOptions"]).cloned().unwrap_or_else(|| json!({}));
-    let options = Delete::of(wishes)?;
+    let mut options = Delete::of(wishes)?;
     let view = Objects(&call.server.store);
     let pod = view.get(call.group_resource(), call.namespace, name);
     let pod = pod.ok_or_else(|| Status::not_found(call.group_resource(), name))?;
@@ -124,6 +124,19 @@ pub(crate) async fn evict(call: &Call<'_>, body: Body) -> Result<Response> {
         let resource = resource::preferred(PDB).ok_or_else(Status::no_route)?;
         let take = |budget: &mut Value| eviction::take(budget, name, call.ctx.now);
         write::modify(&call.on(resource), object::name(budget), options.dry_run, &take).await?;
+    }
+    if !options.dry_run {
+        let mark = |pod: &mut Value| {
+            delete::preconditions(call, name, pod, &options.object)?;
+            eviction::mark(pod, call.ctx.now);
+            Ok(())
+        };
+        let marked = write::modify(call, name, false, &mark).await?;
+        // The version that the client asked for has become this one.
+        if !object::text(&options.object, &["preconditions", "resourceVersion"]).is_empty() {
+            options.object["preconditions"]["resourceVersion"] =
+                marked["metadata"]["resourceVersion"].clone();
+        }
     }
     match delete::delete(call, name, &options).await? {
         Deleted::Gone(_) | Deleted::Waits(_) => call.answer(201, &Status::success(201).to_json()),

@@ -101,3 +101,16 @@ pub fn take(budget: &mut Value, pod: &str, now: Timestamp) -> Result<(), Status>
     }
     Ok(())
 }
+
+/// Says on a pod that it goes because of its eviction: who owns it need not count its end as a failure.
+pub fn mark(pod: &mut Value, now: Timestamp) {
+    let (kind, status, reason) = ("DisruptionTarget", "True", "EvictionByEvictionAPI");
+    let old =
+        object::items(pod, &["status", "conditions"]).find(|c| c["type"] == kind && c["status"] == status);
+    let since = old.map_or_else(|| meta::time(now).into(), |old| old["lastTransitionTime"].clone());
+    let condition = json!({
+        "type": kind, "status": status, "reason": reason, "message": "Eviction API: evicting",
+        "lastProbeTime": null, "lastTransitionTime": since,
+    });
+    super::binding::set_condition(pod, condition);
+}
