@@ -46,6 +46,10 @@ impl Controller for DaemonSets {
         old: Option<&Value>,
         new: Option<&Value>,
     ) -> Vec<Key> {
+        if of == REVISIONS && old.is_none() && new.and_then(object::controller).is_some() {
+            // One that its owner, or a client, has just made: nothing follows from it until something else changes.
+            return Vec::new();
+        }
         if of == PODS || of == REVISIONS {
             return owner::keys(view, DAEMON_SETS, [old, new], selector);
         }

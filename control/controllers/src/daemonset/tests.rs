@@ -179,6 +179,19 @@ fn an_update_takes_one_node_after_the_other_and_keeps_history() {
 }
 
 #[test]
+fn a_revision_that_is_made_calls_nobody_and_one_that_goes_does() {
+    let mut cluster = cluster(1);
+    roll_out(&mut cluster);
+    let revision = cluster.objects.list(REVISIONS, "ns")[0].clone();
+    let called = |old, new| DaemonSets::default().keys(&cluster.objects, REVISIONS, old, new).len();
+    assert_eq!(called(None, Some(&revision)), 0);
+    assert_eq!(called(Some(&revision), None), 1);
+    let mut orphan = (*revision).clone();
+    object::metadata(&mut orphan).remove("ownerReferences");
+    assert_eq!(called(None, Some(&orphan)), 1);
+}
+
+#[test]
 fn on_delete_leaves_the_pods_to_people() {
     let mut cluster = cluster(2);
     edit(&mut cluster, |spec| spec["updateStrategy"] = json!({"type": "OnDelete"}));
