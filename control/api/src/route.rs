@@ -156,7 +156,7 @@ fn index(server: &Server, user: &User) -> Response {
     reply::json(200, &json!({"paths": discovery::paths().into_iter().filter(may).collect::<Vec<_>>()}))
 }
 
-/// The document at `/version`, for people too.
+/// The document at `/version`, for people too. Who builds a release says in `CLEAT_COMMIT` of what.
 fn version() -> String {
     let (major, minor) = VERSION;
     let own = env!("CARGO_PKG_VERSION");
@@ -168,7 +168,7 @@ fn version() -> String {
         ("minCompatibilityMajor", major),
         ("minCompatibilityMinor", "36"),
         ("gitVersion", &format!("v{major}.{minor}.0+cleat-{own}")),
-        ("gitCommit", ""),
+        ("gitCommit", option_env!("CLEAT_COMMIT").unwrap_or("unknown")),
         ("gitTreeState", "clean"),
         ("buildDate", "1970-01-01T00:00:00Z"),
         ("goVersion", ""),
@@ -206,7 +206,8 @@ fn figures(server: &Server) -> String {
             i64::from(server.store.trouble().is_none()),
         ),
     ];
-    server.metrics.text(&gauges) + &objects(server) + &process::text()
+    let beside = server.beside.get().map_or_else(String::new, |text| text());
+    server.metrics.text(&gauges) + &objects(server) + &process::text() + &beside
 }
 
 /// How many objects there are of each resource.
