@@ -60,9 +60,9 @@ impl Runner {
     pub(crate) async fn run(self, stop: CancellationToken) {
         let reads: Vec<&'static Resource> =
             self.hand.reads.iter().filter_map(|r| resource::preferred(*r)).collect();
-        let mut events: Vec<_> = reads.iter().map(|resource| self.cache.subscribe(resource)).collect();
+        let mut events: Vec<_> = reads.iter().map(|resource| self.subscribe(resource)).collect();
         tokio::select! {
-            () = self.cache.synced(&reads) => {}
+            () = self.cache.settled(&reads) => {}
             () = stop.cancelled() => return,
         }
         let mut state = State { started: Instant::now(), work: Work::default(), rounds: 0 };
@@ -87,6 +87,12 @@ impl Runner {
             }
         }
         while under_way.join_next().await.is_some() {}
+    }
+
+    fn subscribe(&self, resource: &'static Resource) -> UnboundedReceiver<Event> {
+        let (controller, of) = (self.controller.clone(), resource.group_resource());
+        let need = move |object: &Value| controller.needs(of, object);
+        self.cache.subscribe_some(resource, self.controller.name(), Arc::new(need))
     }
 
     /// Begins what can be begun.

@@ -1,15 +1,19 @@
 //! One watch cache for all that run in a process: each resource is listed and watched once, however many read it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use proto_kube::{GroupResource, Resource, object, resource, view::View};
+use proto_kube::{GroupResource, Resource, resource, view::View};
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::reflector::{Change, Reflector};
+use crate::kept::Kept;
+use crate::reflector::Reflector;
 use crate::request::{Client, Query};
+
+/// Which objects somebody needs whole; of the others their `apiVersion`, `kind` and `metadata` are enough for him.
+pub type Need = Arc<dyn Fn(&Value) -> bool + Send + Sync>;
 
 /// What happened to an object. Neither is set when all that was there at the start has been told.
 #[derive(Debug, Clone)]
@@ -30,30 +34,25 @@ impl Event {
     }
 }
 
-type Key = (String, String);
-
-/// A resource as it is now.
-#[derive(Default)]
-struct Kept {
-    /// By namespace and name.
-    objects: BTreeMap<Key, Arc<Value>>,
-    /// Namespace, the uid of the controller (empty for none), name: of each object.
-    controlled: BTreeSet<(String, String, String)>,
-    listeners: Vec<mpsc::UnboundedSender<Event>>,
-    synced: bool,
+/// A resource that is watched.
+struct Followed {
+    kept: RwLock<Kept>,
+    /// It is to be listed anew.
+    anew: Notify,
 }
 
 struct Inner {
     client: Client,
     /// By plural and group: what to ask for instead of everything.
     scopes: Vec<(&'static Resource, Query)>,
-    kept: RwLock<HashMap<GroupResource<'static>, Kept>>,
+    followed: RwLock<HashMap<GroupResource<'static>, Arc<Followed>>>,
     tasks: Mutex<JoinSet<()>>,
     synced: watch::Sender<()>,
 }
 
-/// The objects of a server that somebody in this process has asked for, kept up to date. `managedFields` are left out.
-/// Clones share everything; with the last of them the watches end.
+/// The objects of a server that somebody in this process has asked for, kept up to date. `managedFields` are left out, and
+/// of objects that nobody needs whole all but their metadata. Clones share everything; with the last of them the watches
+/// end.
 #[derive(Clone)]
 pub struct Cache {
     inner: Arc<Inner>,
@@ -73,7 +72,7 @@ impl Cache {
         let inner = Inner {
             client: client.clone(),
             scopes,
-            kept: RwLock::default(),
+            followed: RwLock::default(),
             tasks: Mutex::default(),
             synced: watch::Sender::new(()),
         };
@@ -100,57 +99,92 @@ impl Cache {
     /// Outside a tokio runtime.
     #[must_use]
     pub fn subscribe(&self, resource: &'static Resource) -> mpsc::UnboundedReceiver<Event> {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        self.keep(resource, Some(sender));
-        receiver
+        self.listen(resource, None)
     }
 
-    /// Waits until all that was there at the start is known, of each of these resources; starts their watches.
+    /// [`Cache::subscribe`] for one who needs only some of the objects whole. `by` tells him from others: asked again by
+    /// the same name, the need is taken for the same.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    #[must_use]
+    pub fn subscribe_some(
+        &self,
+        resource: &'static Resource,
+        by: &'static str,
+        need: Need,
+    ) -> mpsc::UnboundedReceiver<Event> {
+        self.listen(resource, Some((by, need)))
+    }
+
+    /// Waits until all that was there at the start is known, of each of these resources, whole; starts their watches.
     pub async fn synced(&self, resources: &[&'static Resource]) {
         for resource in resources {
-            self.keep(resource, None);
+            self.follow(resource, None);
         }
+        self.settled(resources).await;
+    }
+
+    /// Waits until of each of these resources all is known that those who have subscribed to it need.
+    pub async fn settled(&self, resources: &[&'static Resource]) {
         let mut changes = self.inner.synced.subscribe();
-        let done = |inner: &Inner| {
-            let kept = inner.kept.read().unwrap_or_else(PoisonError::into_inner);
-            resources.iter().all(|r| kept.get(&r.group_resource()).is_some_and(|kept| kept.synced))
+        let done = |resource: &&Resource| {
+            let followed = self.inner.followed(resource.group_resource());
+            followed.is_some_and(|followed| followed.read(Kept::is_synced))
         };
-        while !done(&self.inner) {
+        while !resources.iter().all(done) {
             if changes.changed().await.is_err() {
                 return;
             }
         }
     }
 
-    fn keep(&self, resource: &'static Resource, listener: Option<mpsc::UnboundedSender<Event>>) {
-        let mut all = self.inner.kept.write().unwrap_or_else(PoisonError::into_inner);
-        let known = all.contains_key(&resource.group_resource());
-        let kept = all.entry(resource.group_resource()).or_default();
-        if let Some(listener) = listener {
-            for object in kept.objects.values() {
-                let _ = listener.send(Event { resource, old: None, new: Some(object.clone()) });
-            }
-            if kept.synced {
-                let _ = listener.send(Event { resource, old: None, new: None });
-            }
-            kept.listeners.push(listener);
-        }
-        drop(all);
-        if !known {
-            self.follow(resource);
-        }
+    fn listen(
+        &self,
+        resource: &'static Resource,
+        need: Option<(&'static str, Need)>,
+    ) -> mpsc::UnboundedReceiver<Event> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.follow(resource, need).write(|kept| kept.listen(sender));
+        receiver
     }
 
-    fn follow(&self, resource: &'static Resource) {
+    /// Follows a resource for one who needs it whole, or some of it.
+    fn follow(&self, resource: &'static Resource, need: Option<(&'static str, Need)>) -> Arc<Followed> {
+        let mut all = self.inner.followed.write().unwrap_or_else(PoisonError::into_inner);
+        let fresh = || Arc::new(Followed { kept: RwLock::new(Kept::new(resource)), anew: Notify::new() });
+        let known = all.contains_key(&resource.group_resource());
+        let followed = all.entry(resource.group_resource()).or_insert_with(fresh).clone();
+        drop(all);
+        if followed.write(|kept| kept.need(need)) {
+            followed.anew.notify_one();
+        }
+        if !known {
+            self.watch(resource, followed.clone());
+        }
+        followed
+    }
+
+    fn watch(&self, resource: &'static Resource, followed: Arc<Followed>) {
         let scope = self.inner.scopes.iter().find(|(r, _)| r.group_resource() == resource.group_resource());
         let query = scope.map(|(_, query)| query.clone()).unwrap_or_default();
         let mut reflector = Reflector::new(self.inner.client.clone(), resource, "", query);
         let inner = Arc::downgrade(&self.inner);
         tasks(&self.inner).spawn(async move {
             loop {
-                let change = reflector.next().await;
+                let change = tokio::select! {
+                    change = reflector.next() => change,
+                    () = followed.anew.notified() => {
+                        if followed.write(Kept::take_anew) {
+                            reflector.list_anew();
+                        }
+                        continue;
+                    }
+                };
                 let Some(inner) = inner.upgrade() else { return };
-                inner.take(resource, change);
+                if followed.write(|kept| kept.take(change)) {
+                    inner.synced.send_replace(());
+                }
             }
         });
     }
@@ -160,79 +194,41 @@ fn tasks(inner: &Inner) -> MutexGuard<'_, JoinSet<()>> {
     inner.tasks.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Inner {
-    fn take(&self, resource: &'static Resource, change: Change) {
-        let mut all = self.kept.write().unwrap_or_else(PoisonError::into_inner);
-        let kept = all.entry(resource.group_resource()).or_default();
-        let event = match change {
-            Change::Applied(mut object) => {
-                object::metadata(&mut object).remove("managedFields");
-                let new = Arc::new(object);
-                let old = kept.objects.insert(key(&new), new.clone());
-                let before = old.as_deref().map(place);
-                let now = place(&new);
-                if before.as_ref() != Some(&now) {
-                    before.map(|place| kept.controlled.remove(&place));
-                    kept.controlled.insert(now);
-                }
-                Event { resource, old, new: Some(new) }
-            }
-            Change::Deleted(object) => {
-                let old = kept.objects.remove(&key(&object)).unwrap_or_else(|| Arc::new(object));
-                kept.controlled.remove(&place(&old));
-                Event { resource, old: Some(old), new: None }
-            }
-            Change::Synced => {
-                kept.synced = true;
-                Event { resource, old: None, new: None }
-            }
-        };
-        kept.listeners.retain(|listener| listener.send(event.clone()).is_ok());
-        drop(all);
-        if event.object().is_none() {
-            self.synced.send_replace(());
-        }
+impl Followed {
+    fn read<T>(&self, of: impl FnOnce(&Kept) -> T) -> T {
+        of(&self.kept.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn write<T>(&self, of: impl FnOnce(&mut Kept) -> T) -> T {
+        of(&mut self.kept.write().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-fn key(object: &Value) -> Key {
-    (object::namespace(object).to_owned(), object::name(object).to_owned())
-}
-
-/// Where an object stands in [`Kept::controlled`].
-fn place(object: &Value) -> (String, String, String) {
-    let controller = object::controller(object).map_or("", |c| c.uid);
-    (object::namespace(object).to_owned(), controller.to_owned(), object::name(object).to_owned())
+impl Inner {
+    fn followed(&self, resource: GroupResource<'_>) -> Option<Arc<Followed>> {
+        let all = self.followed.read().unwrap_or_else(PoisonError::into_inner);
+        all.get(&preferred(resource)?).cloned()
+    }
 }
 
 impl View for Cache {
     fn get(&self, resource: GroupResource<'_>, namespace: &str, name: &str) -> Option<Arc<Value>> {
-        let all = self.inner.kept.read().unwrap_or_else(PoisonError::into_inner);
-        let kept = all.get(&preferred(resource)?)?;
-        kept.objects.get(&(namespace.to_owned(), name.to_owned())).cloned()
+        self.inner.followed(resource)?.read(|kept| kept.get(namespace, name))
     }
 
     fn list(&self, resource: GroupResource<'_>, namespace: &str) -> Vec<Arc<Value>> {
-        let all = self.inner.kept.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(kept) = preferred(resource).and_then(|resource| all.get(&resource)) else {
-            return Vec::new();
-        };
-        if namespace.is_empty() {
-            return kept.objects.values().cloned().collect();
-        }
-        let first = (namespace.to_owned(), String::new());
-        let rest = kept.objects.range(first..).take_while(|((of, _), _)| of == namespace);
-        rest.map(|(_, object)| object.clone()).collect()
+        let followed = self.inner.followed(resource);
+        followed.map(|followed| followed.read(|kept| kept.list(namespace))).unwrap_or_default()
     }
 
     fn controlled(&self, resource: GroupResource<'_>, namespace: &str, by: &str) -> Vec<Arc<Value>> {
-        let all = self.inner.kept.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(kept) = preferred(resource).and_then(|resource| all.get(&resource)) else {
-            return Vec::new();
+        let Some(followed) = self.inner.followed(resource) else { return Vec::new() };
+        let found = followed.read(|kept| kept.controlled(namespace, by));
+        let indexed = || {
+            followed.write(Kept::index);
+            followed.read(|kept| kept.controlled(namespace, by))
         };
-        let first = (namespace.to_owned(), by.to_owned(), String::new());
-        let rest = kept.controlled.range(first..).take_while(|(of, uid, _)| of == namespace && uid == by);
-        rest.filter_map(|(of, _, name)| kept.objects.get(&(of.clone(), name.clone())).cloned()).collect()
+        found.or_else(indexed).unwrap_or_default()
     }
 }
 

@@ -6,13 +6,14 @@ mod cache;
 mod connection;
 mod credentials;
 mod discover;
+mod kept;
 mod kubeconfig;
 mod reflector;
 mod request;
 mod tls;
 mod watch;
 
-pub use cache::{Cache, Event};
+pub use cache::{Cache, Event, Need};
 pub use connection::{Bytes, Connection};
 pub use credentials::Credentials;
 pub use discover::{DiscoverError, discover};

@@ -30,14 +30,16 @@ pub struct Reflector {
     resource: &'static Resource,
     namespace: String,
     query: Query,
-    /// By namespace and name, the `resourceVersion` that has been told.
-    known: HashMap<(String, String), String>,
+    /// By `NAMESPACE/NAME`, the `resourceVersion` that has been told, where it is a number.
+    known: HashMap<Box<str>, Option<u64>>,
     /// Told next, last first.
     waiting: Vec<Change>,
     revision: String,
     watch: Option<Watch>,
     backoff: Duration,
     synced: bool,
+    /// What has been told is to be told again.
+    again: bool,
 }
 
 impl Reflector {
@@ -55,6 +57,7 @@ impl Reflector {
             watch: None,
             backoff: BACKOFF_MIN,
             synced: false,
+            again: false,
         }
     }
 
@@ -75,6 +78,14 @@ impl Reflector {
                 }
             }
         }
+    }
+
+    /// Lists everything anew and tells all of it, and that it is all, as at the start.
+    pub(crate) fn list_anew(&mut self) {
+        self.waiting.retain(|change| *change != Change::Synced);
+        self.revision.clear();
+        self.watch = None;
+        (self.synced, self.again) = (false, true);
     }
 
     async fn advance(&mut self) -> Result<(), ClientError> {
@@ -101,7 +112,7 @@ impl Reflector {
     fn take(&mut self, event: WatchEvent) {
         let (revision, change) = match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                self.known.insert(key(&object), version(&object).to_owned());
+                self.known.insert(key(&object), number(&object));
                 (version(&object).to_owned(), Some(Change::Applied(object)))
             }
             WatchEvent::Deleted(object) => {
@@ -129,16 +140,19 @@ impl Reflector {
             object::default(&mut item, "apiVersion", api_version.clone());
             object::default(&mut item, "kind", kind);
             let key = key(&item);
-            let version = version(&item).to_owned();
-            if before.get(&key) != Some(&version) {
+            let number = number(&item);
+            let told = number.is_some() && before.get(&key) == Some(&number);
+            if self.again || !told {
                 changes.push(Change::Applied(item));
             }
-            self.known.insert(key, version);
+            self.known.insert(key, number);
         }
         let gone = before.into_keys().filter(|key| !self.known.contains_key(key));
-        changes.extend(gone.map(|(namespace, name)| {
+        changes.extend(gone.map(|key| {
+            let (namespace, name) = key.split_once('/').unwrap_or_default();
             Change::Deleted(json!({ "metadata": { "namespace": namespace, "name": name } }))
         }));
+        self.again = false;
         if !self.synced {
             self.synced = true;
             changes.push(Change::Synced);
@@ -154,6 +168,11 @@ fn version(object: &Value) -> &str {
     object::text(object, &["metadata", "resourceVersion"])
 }
 
-fn key(object: &Value) -> (String, String) {
-    (object::namespace(object).to_owned(), object::name(object).to_owned())
+/// The same of any two states that have it in common; none of a server that does not count.
+fn number(object: &Value) -> Option<u64> {
+    version(object).parse().ok()
+}
+
+fn key(object: &Value) -> Box<str> {
+    format!("{}/{}", object::namespace(object), object::name(object)).into()
 }

@@ -2,12 +2,38 @@
 //! each resource by as much as the test wants.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use proto_kube::GroupResource;
+use proto_kube::{GroupResource, view::View};
 use serde_json::Value;
 
 use crate::{Controller, Facts, Key, Mutation, Objects, World};
+
+/// The view as a watch cache shows it: of objects that no controller needs whole only the metadata.
+struct Shown<'a>(&'a Objects, &'a [Box<dyn Controller>]);
+
+impl Shown<'_> {
+    fn narrow(&self, of: GroupResource<'_>, object: Arc<Value>) -> Arc<Value> {
+        let watches = |c: &dyn Controller| c.watches().contains(&(of.group, of.resource));
+        if self.1.iter().any(|c| watches(c.as_ref()) && c.needs(of, &object)) {
+            return object;
+        }
+        let mut object = (*object).clone();
+        proto_kube::object::narrow(&mut object);
+        Arc::new(object)
+    }
+}
+
+impl View for Shown<'_> {
+    fn get(&self, of: GroupResource<'_>, namespace: &str, name: &str) -> Option<Arc<Value>> {
+        self.0.get(of, namespace, name).map(|object| self.narrow(of, object))
+    }
+
+    fn list(&self, of: GroupResource<'_>, namespace: &str) -> Vec<Arc<Value>> {
+        self.0.list(of, namespace).into_iter().map(|object| self.narrow(of, object)).collect()
+    }
+}
 
 pub(crate) struct Driven {
     /// The truth.
@@ -50,9 +76,11 @@ impl Driven {
                     self.view.remove(of, &namespace, &name)
                 })),
             }
+            let shown = Shown(&self.view, &self.controllers);
+            let [old, new] = [old, new].map(|object| object.map(|object| shown.narrow(of, object)));
             for (which, controller) in self.controllers.iter().enumerate() {
                 if controller.watches().contains(&(&*group, &*plural)) {
-                    for key in controller.keys(&self.view, of, old.as_deref(), new.as_deref()) {
+                    for key in controller.keys(&shown, of, old.as_deref(), new.as_deref()) {
                         self.queue.insert((which, key), self.now);
                     }
                 }
@@ -66,7 +94,8 @@ impl Driven {
             self.queue.iter().filter(|(_, at)| **at <= self.now).map(|(key, _)| key.clone()).collect();
         let (which, key) = due.get(nth % due.len().max(1))?.clone();
         self.queue.remove(&(which, key.clone()));
-        let world = World { view: &self.view, facts: &self.facts, now: self.now, refused: None };
+        let shown = Shown(&self.view, &self.controllers);
+        let world = World { view: &shown, facts: &self.facts, now: self.now, refused: None };
         let outcome = self.controllers[which].reconcile(&world, &key);
         let mut done = Vec::new();
         for mutation in outcome.mutations {

@@ -178,6 +178,12 @@ pub trait Controller: Send + Sync {
     /// What it reads, as (group, plural).
     fn watches(&self) -> &'static [(&'static str, &'static str)];
 
+    /// Whether it needs all of an object that it reads. Otherwise it may be shown no more than what
+    /// [`object::narrow`](proto_kube::object::narrow) leaves of it, and must not replace it: that would empty it.
+    fn needs(&self, _of: GroupResource<'_>, _object: &Value) -> bool {
+        true
+    }
+
     /// The keys that a change concerns; `old` is none for a new object, `new` for one that is gone.
     fn keys(
         &self,

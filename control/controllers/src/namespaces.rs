@@ -36,6 +36,10 @@ impl Controller for Namespaces {
         &ALL
     }
 
+    fn needs(&self, of: GroupResource<'_>, _object: &Value) -> bool {
+        of == NAMESPACES
+    }
+
     fn keys(
         &self,
         view: &dyn View,

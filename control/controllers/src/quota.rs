@@ -11,7 +11,7 @@ use proto_kube::{GroupResource, object, pod};
 use serde_json::Value;
 
 use crate::clock::after;
-use crate::resources::{PODS, QUOTAS};
+use crate::resources::{CONFIG_MAPS, PODS, QUOTAS, REPLICATION_CONTROLLERS, SECRETS};
 use crate::write::update_status;
 use crate::{Controller, Key, Outcome, World, owner};
 
@@ -39,6 +39,11 @@ impl Controller for Quotas {
             ("", "secrets"),
             ("", "replicationcontrollers"),
         ]
+    }
+
+    /// Of those that it only counts it needs no more than that they are there.
+    fn needs(&self, of: GroupResource<'_>, _object: &Value) -> bool {
+        !matches!(of, CONFIG_MAPS | SECRETS | REPLICATION_CONTROLLERS)
     }
 
     fn keys(

@@ -148,3 +148,10 @@ pub fn default(object: &mut Value, key: &str, value: impl Into<Value>) -> bool {
     }
     missing
 }
+
+/// Leaves of an object what every kind has: its `apiVersion`, `kind` and `metadata`.
+pub fn narrow(object: &mut Value) {
+    if let Some(members) = object.as_object_mut() {
+        members.retain(|member, _| matches!(member.as_str(), "apiVersion" | "kind" | "metadata"));
+    }
+}

@@ -196,3 +196,6 @@ fn merge(target: &mut Value, patch: &Value) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,6 +30,10 @@ impl Controller for RootCa {
         &[("", "namespaces"), ("", "configmaps")]
     }
 
+    fn needs(&self, of: GroupResource<'_>, object: &Value) -> bool {
+        of != CONFIG_MAPS || object::name(object) == NAME
+    }
+
     fn keys(
         &self,
         view: &dyn View,

@@ -9,7 +9,7 @@ use proto_kube::view::View;
 use proto_kube::{GroupResource, object};
 use serde_json::Value;
 
-use crate::resources::{SECRETS, SERVICE_ACCOUNTS, served};
+use crate::resources::{CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS, served};
 use crate::write::update;
 use crate::{Condition, Controller, Key, Mutation, Outcome, World, owner};
 
@@ -27,6 +27,14 @@ impl Controller for Tokens {
 
     fn watches(&self) -> &'static [(&'static str, &'static str)] {
         &[("", "secrets"), ("", "serviceaccounts"), ("", "configmaps")]
+    }
+
+    fn needs(&self, of: GroupResource<'_>, object: &Value) -> bool {
+        match of {
+            SECRETS => is_token(object),
+            CONFIG_MAPS => super::root_ca::RootCa.needs(of, object),
+            _ => true,
+        }
     }
 
     fn keys(

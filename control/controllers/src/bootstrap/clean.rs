@@ -20,6 +20,10 @@ impl Controller for Cleaner {
         &[("", "secrets")]
     }
 
+    fn needs(&self, _of: GroupResource<'_>, object: &Value) -> bool {
+        is_token(object)
+    }
+
     fn keys(
         &self,
         _view: &dyn View,

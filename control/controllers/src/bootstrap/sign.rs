@@ -25,6 +25,13 @@ impl Controller for Signer {
         &[("", "configmaps"), ("", "secrets")]
     }
 
+    fn needs(&self, of: GroupResource<'_>, object: &Value) -> bool {
+        match of {
+            CONFIG_MAPS => object::namespace(object) == NAMESPACE && object::name(object) == NAME,
+            _ => is_token(object),
+        }
+    }
+
     fn keys(
         &self,
         _view: &dyn View,

@@ -43,6 +43,10 @@ impl Controller for GarbageCollector {
         &ALL
     }
 
+    fn needs(&self, _of: GroupResource<'_>, _object: &Value) -> bool {
+        false
+    }
+
     fn keys(
         &self,
         _view: &dyn View,
