@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use client::{Client, ClientError, Patch, Query};
 use ipnet::IpNet;
 use proto_kube::{GroupResource, Resource, object, resource};
@@ -40,6 +40,16 @@ impl Cluster {
             services: or(services, IpNet::new_assert([10, 96, 0, 0].into(), 12)),
             domain: "cluster.local".to_owned(),
         }
+    }
+
+    /// Whether an address can tell a pod from a service.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        for (pods, services) in self.pods.iter().flat_map(|p| self.services.iter().map(move |s| (p, s))) {
+            if pods.contains(services) || services.contains(pods) {
+                bail!("--pod-cidr {pods} and --service-cidr {services} overlap");
+            }
+        }
+        Ok(())
     }
 
     /// The addresses of the name service, one of each family that services have.
@@ -92,7 +102,7 @@ impl Cluster {
                     Ok(cluster) => return Ok(cluster),
                     Err(error) => error,
                 },
-                () = shutdown.cancelled() => anyhow::bail!("the control plane has not answered"),
+                () = shutdown.cancelled() => bail!("the control plane has not answered"),
             };
             let answered = failed
                 .downcast_ref::<ClientError>()
@@ -141,6 +151,15 @@ fn find(group: &'static str, plural: &'static str) -> anyhow::Result<&'static Re
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ranges_do_not_overlap() {
+        let check = |pods: &str, services: &str| {
+            Cluster::new(vec![pods.parse().unwrap()], vec![services.parse().unwrap()]).check().is_ok()
+        };
+        assert!(check("10.244.0.0/16", "10.96.0.0/12") && check("fd00::/56", "10.96.0.0/12"));
+        assert!(!check("10.244.0.0/16", "10.244.8.0/24") && !check("10.100.0.0/16", "10.96.0.0/12"));
+    }
 
     #[test]
     fn the_name_service_has_the_tenth_address() {

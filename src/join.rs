@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use agent::NodeIdentity;
+use agent::{IdentityFailed, NodeIdentity};
 use anyhow::{Context, bail};
 use client::{Cache, Client};
 use tokio_util::sync::CancellationToken;
@@ -42,10 +42,13 @@ pub(crate) async fn node(node: NodeCommand) -> anyhow::Result<()> {
     let place = Place::take(&node)?;
     let identity = match node.kubeconfig {
         Some(_) => None,
-        None => Some(
-            NodeIdentity::open(&place.paths.node(), &place.name)
-                .context("this machine is a node of no cluster: `cleat join` makes it one")?,
-        ),
+        None => Some(match NodeIdentity::open(&place.paths.node(), &place.name) {
+            Err(nothing @ IdentityFailed::Kept { .. }) => {
+                return Err(nothing)
+                    .context("this machine is a node of no cluster: `cleat join` makes it one");
+            }
+            opened => opened?,
+        }),
     };
     run(node, &place, identity).await
 }

@@ -44,12 +44,15 @@ impl ControlPlane {
         let shared = config.etcd.is_some();
         let kubeconfig = config.kubeconfig.clone().unwrap_or_default();
         let cluster = Cluster::new(plane.pod_cidr.clone(), config.service_cidrs.clone());
+        cluster.check()?;
         config.dns = cluster.dns();
         allow_many_files();
         let bound = Bound::new(Server::open(config).await?).await?;
         let cache = Cache::new(local(bound.server(), "system:apiserver", &["system:masters"]));
         let mut controllers = controllers(bound.server(), &cache, &cluster, (plane, identity))?;
         controllers.leader_election = shared;
+        let metrics = controllers.metrics.clone();
+        bound.server().beside.get_or_init(|| Box::new(move || metrics.text()));
         // `--controllers=` names nobody.
         controllers.workers = plane.controllers.iter().filter(|name| !name.is_empty()).cloned().collect();
         cluster

@@ -99,7 +99,7 @@ async fn elsewhere(client: &Client, resource: &Resource, namespace: &str, name: 
     let found: Vec<&str> = object::items(&all, &["items"]).map(object::namespace).collect();
     match found.as_slice() {
         [] => format!(" in namespace {namespace}"),
-        found => format!(" in namespace {namespace}; there is one in {}: --namespace", found.join(", ")),
+        found => format!(" in namespace {namespace}; there is one in {} (-n)", found.join(", ")),
     }
 }
 

@@ -1,8 +1,8 @@
 //! The server as its handlers share it, and what a handler is told of the request it answers.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 use pki::Names;
@@ -83,6 +83,8 @@ pub struct Server {
     pub gate: Gate,
     /// Figures about the work.
     pub metrics: Metrics,
+    /// Figures, in Prometheus' form, of who works beside the server in its process: controllers, the scheduler.
+    pub beside: OnceLock<Box<dyn Fn() -> String + Send + Sync>>,
     /// Where requests are written down, if anywhere.
     pub audit: Option<audit::Log>,
     /// What is kept between connections to nodes.
@@ -130,6 +132,7 @@ impl Server {
             tokens: Checked::default(),
             gate: Gate::new(config.seats, config.queue),
             metrics: Metrics::default(),
+            beside: OnceLock::new(),
             audit,
             nodes: relay::Nodes::default(),
             rest: rest::State::default(),

@@ -97,7 +97,7 @@ pub struct World<'a> {
 #[must_use]
 pub fn explain(world: &World<'_>, resource: &Resource, object: &Value) -> Answer {
     let mut chain = Vec::new();
-    let mut refusals = Refusals::new();
+    let (mut refusals, mut next) = (Refusals::new(), None);
     let mut at = (resource.kind.to_owned(), object.clone());
     loop {
         let finding = look(world, &at.0, &at.1);
@@ -107,12 +107,14 @@ pub fn explain(world: &World<'_>, resource: &Resource, object: &Value) -> Answer
             since: finding.since,
         });
         refusals.extend(finding.refusals);
+        // What is well in itself leaves it to the one who waits for it.
+        next = finding.next.or(next);
         match finding.cause {
             Some((kind, cause)) if chain.len() < DEPTH => at = (kind, cause),
             _ => {
-                let told = if finding.next.is_some() { EVENTS } else { 0 };
+                let told = if next.is_some() { EVENTS } else { 0 };
                 let said = read::events(world.view, &at.0, &at.1, told);
-                return Answer { chain, next: finding.next, refusals, said };
+                return Answer { chain, next, refusals, said };
             }
         }
     }

@@ -86,14 +86,13 @@ fn refused(world: &World<'_>, pod: &Value, scheduled: &Value) -> Finding {
             words.push(format!("untolerated taint {}", taints.join(", ")));
         }
     }
+    let what = "tries again as soon as a node or a pod changes so that it could fit";
+    let finding = finding.next("the scheduler", what, None);
     match repelled.first() {
         Some((node, _)) if repelled.iter().all(|(_, taints)| !taints.is_empty()) => {
             finding.because("Node", node)
         }
-        _ => {
-            let what = "tries again as soon as a node or a pod changes so that it could fit";
-            finding.next("the scheduler", what, None)
-        }
+        _ => finding,
     }
 }
 

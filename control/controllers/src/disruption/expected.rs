@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use proto_kube::object::{self, Controller};
 use proto_kube::view::View;
+use proto_kube::{Gvk, resource};
 use serde_json::Value;
 
 use crate::resources::{DEPLOYMENTS, REPLICA_SETS, REPLICATION_CONTROLLERS, STATEFUL_SETS};
@@ -58,7 +59,7 @@ fn scale(view: &dyn View, pods: &[Arc<Value>]) -> Result<(i64, usize), String> {
             unmanaged += 1;
             continue;
         };
-        let found = find(view, object::namespace(pod), &controller);
+        let found = find(view, object::namespace(pod), &controller)?;
         let (uid, scale) =
             found.ok_or_else(|| format!("found no controllers for pod {:?}", object::name(pod)))?;
         scales.insert(uid, scale);
@@ -67,20 +68,32 @@ fn scale(view: &dyn View, pods: &[Arc<Value>]) -> Result<(i64, usize), String> {
 }
 
 /// Who decides how many there are, and how many that is: of a replica set that a deployment made, the deployment.
-fn find(view: &dyn View, namespace: &str, controller: &Controller<'_>) -> Option<(String, i64)> {
+///
+/// # Errors
+/// Of its kind nobody says how many there should be.
+fn find(
+    view: &dyn View,
+    namespace: &str,
+    controller: &Controller<'_>,
+) -> Result<Option<(String, i64)>, String> {
     let group = controller.api_version.split_once('/').map_or("", |(group, _)| group);
     let of = match (group, controller.kind) {
         ("apps" | "extensions", "ReplicaSet") => REPLICA_SETS,
         ("apps" | "extensions", "Deployment") => DEPLOYMENTS,
         ("apps", "StatefulSet") => STATEFUL_SETS,
         ("", "ReplicationController") => REPLICATION_CONTROLLERS,
-        _ => return None,
+        _ => {
+            let kind = Gvk::new(controller.api_version, controller.kind);
+            let Some(resource) = resource::of_kind(&kind) else { return Ok(None) };
+            return Err(format!("{} does not implement the scale subresource", resource.group_resource()));
+        }
     };
-    let found = view.get(of, namespace, controller.name).filter(|o| object::uid(o) == controller.uid)?;
+    let found = view.get(of, namespace, controller.name).filter(|o| object::uid(o) == controller.uid);
+    let Some(found) = found else { return Ok(None) };
     if of == REPLICA_SETS
         && let Some(deployment) = object::controller(&found).filter(|c| c.kind == "Deployment")
     {
         return find(view, namespace, &deployment);
     }
-    Some((object::uid(&found).to_owned(), found["spec"]["replicas"].as_i64().unwrap_or(1)))
+    Ok(Some((object::uid(&found).to_owned(), found["spec"]["replicas"].as_i64().unwrap_or(1))))
 }

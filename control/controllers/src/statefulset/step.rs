@@ -123,14 +123,14 @@ impl Look<'_> {
             Some(most) => pods::portion(most, self.replicas(), false).max(1),
             None => 1,
         };
-        let range = self.first()..self.first() + self.replicas();
-        let mine: Vec<Arc<Value>> = self.pods.range(range).map(|(_, pod)| pod.clone()).collect();
+        let end = self.first() + self.replicas();
+        let mine: Vec<Arc<Value>> = self.pods.range(self.first()..end).map(|(_, pod)| pod.clone()).collect();
         let is_down = |pod: &Value| !self.is_available(pod) || object::is_terminating(pod);
         let down = i64::try_from(mine.iter().filter(|pod| is_down(pod)).count()).unwrap_or(i64::MAX);
         let missing = self.replicas() - i64::try_from(mine.len()).unwrap_or(0);
         let update = object::name(self.update()).to_owned();
-        let first = self.first() + partition;
-        let targets = self.pods.range(first..self.first() + self.replicas()).rev();
+        // A partition may lie beyond all pods: none is updated then.
+        let targets = self.pods.range((self.first() + partition).min(end)..end).rev();
         let old = targets.map(|(_, pod)| pod).filter(|pod| {
             object::label(pod, history::LABEL) != Some(&update) && !object::is_terminating(pod)
         });
