@@ -14,6 +14,8 @@ pub(crate) const NODE: &str = "cleat.dev/node";
 pub(crate) const RESTART_COUNT: &str = "io.kubernetes.container.restartCount";
 /// How many of these, the latest ones, ended too soon.
 pub(crate) const CRASHES: &str = "cleat.dev/crashes";
+/// Its image, as the pod named it.
+pub(crate) const IMAGE: &str = "cleat.dev/image";
 /// Where the container writes its termination message.
 pub(crate) const MESSAGE_PATH: &str = "io.kubernetes.container.terminationMessagePath";
 /// Whether its log may stand in for it.

@@ -207,6 +207,7 @@ fn details(container: &cri::Container, status: &cri::ContainerStatus) -> Contain
         crashes: number(labels::CRASHES).unwrap_or(attempt),
         image: named.unwrap_or_default(),
         image_ref: image_ref.clone(),
+        made_of: container.annotations.get(labels::IMAGE).cloned(),
         user: status.user.as_ref().and_then(|user| user.linux.as_ref()).map(|user| LinuxContainerUser {
             uid: user.uid,
             gid: user.gid,

@@ -192,6 +192,7 @@ pub(crate) fn container(pod: &Pod, spec: &Spec, parts: &ContainerParts) -> cri::
     let annotations = [
         (labels::RESTART_COUNT, parts.attempt.to_string()),
         (labels::CRASHES, parts.crashes.to_string()),
+        (labels::IMAGE, pod::image(spec).to_owned()),
         (labels::MESSAGE_PATH, spec.termination_message_path.clone().unwrap_or_default()),
         (labels::MESSAGE_POLICY, spec.termination_message_policy.clone().unwrap_or_default()),
         (labels::POD_GRACE, pod::grace_seconds(pod).to_string()),

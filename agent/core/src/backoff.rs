@@ -92,6 +92,7 @@ mod tests {
             crashes,
             image: String::new(),
             image_ref: String::new(),
+            made_of: None,
             user: None,
             limits: None,
             state: State::Exited(Exit {

@@ -121,6 +121,8 @@ pub struct Container {
     pub image: String,
     /// Its image, as the runtime does.
     pub image_ref: String,
+    /// Its image, as the pod named it when this was made; none where nobody has written that down.
+    pub made_of: Option<String>,
     /// As whom it runs, where the runtime says so.
     pub user: Option<LinuxContainerUser>,
     /// What the kernel was told about it, where the runtime says so.

@@ -116,6 +116,7 @@ fn commands_and_paths() {
     );
     assert_eq!(config.metadata.unwrap().attempt, 3);
     assert_eq!(config.annotations[labels::CRASHES], "1");
+    assert_eq!(config.annotations[labels::IMAGE], "i:1");
     let image = config.image.unwrap();
     assert_eq!((image.image.as_str(), image.user_specified_image.as_str()), ("sha256:1", "i:1"));
 }

@@ -138,15 +138,24 @@ impl<'a> Planner<'a> {
                 true
             }
             State::Running { .. } => self.running(spec, container),
-            State::Exited(exit) if pod::restarts(&self.desired.pod, spec, exit.exit_code) => {
+            State::Exited(exit)
+                if pod::outdated(spec, container)
+                    || pod::restarts(&self.desired.pod, spec, exit.exit_code) =>
+            {
                 self.create(spec, sandbox)
             }
             State::Exited(_) => true,
         }
     }
 
-    /// A running container: its postStart hook, and its end if a probe or the hook says so.
+    /// A running container: its postStart hook, and its end if its image, a probe or the hook says so.
     fn running(&mut self, spec: &Spec, container: &Container) -> bool {
+        if pod::outdated(spec, container) {
+            let deadline = seconds_later(self.now, pod::grace_seconds(&self.desired.pod));
+            let why = format!("Container {} definition changed, will be restarted", spec.name);
+            self.kill(container, deadline, &why, true);
+            return true;
+        }
         if let Some(end) = self.verdict(spec, container) {
             let deadline = seconds_later(end.at, end.grace_seconds);
             self.kill(container, deadline, &end.why, true);

@@ -38,7 +38,9 @@ impl Planner<'_> {
     /// after it may be started meanwhile: not while it is about to be.
     pub(super) fn create(&mut self, spec: &Spec, sandbox: &Sandbox) -> bool {
         let last = self.seen.latest(&spec.name);
-        let (restart_at, delay) = last.map_or((Timestamp::MIN, Default::default()), backoff::restart_at);
+        // That one image has crashed says nothing of another.
+        let crashed = last.filter(|last| !pod::outdated(spec, last));
+        let (restart_at, delay) = crashed.map_or((Timestamp::MIN, Default::default()), backoff::restart_at);
         let ended = last.and_then(Container::exit).map(|exit| exit.finished_at);
         if backoff::waits(self.now, ended.unwrap_or(Timestamp::MIN), restart_at) {
             let pod = &self.desired.pod;
@@ -71,7 +73,7 @@ impl Planner<'_> {
             name: spec.name.clone(),
             sandbox: sandbox.id.clone(),
             attempt: self.next_attempt(&spec.name),
-            crashes: last.map_or(0, backoff::crashes),
+            crashes: crashed.map_or(0, backoff::crashes),
             image,
         };
         let failure = self.act(action);

@@ -83,8 +83,9 @@ pub fn outcome(desired: &DesiredPod, seen: &ObservedPod, now: Timestamp) -> Opti
     }
     let mut succeeded = true;
     for spec in pod::containers(&desired.pod) {
-        let exit = seen.latest(&spec.name).and_then(|c| c.exit())?;
-        if pod::restarts(&desired.pod, spec, exit.exit_code) {
+        let last = seen.latest(&spec.name)?;
+        let exit = last.exit()?;
+        if pod::outdated(spec, last) || pod::restarts(&desired.pod, spec, exit.exit_code) {
             return None;
         }
         succeeded &= exit.exit_code == 0;

@@ -1,7 +1,7 @@
 //! What pods of the API server do beyond those of files: they are refused, resized, looked into.
 
 use super::model::*;
-use super::{condition, states};
+use super::{condition, phase, states};
 use crate::Object;
 
 /// A pod of the API server.
@@ -96,6 +96,34 @@ fn volumes_follow_what_they_are_made_from() {
     model.change("u", |pod| pod.metadata.labels = Some([("a".to_owned(), "b".to_owned())].into()));
     model.settle();
     assert_eq!(model.take(), ["update volumes"; 3]);
+}
+
+#[test]
+fn another_image_takes_a_new_container() {
+    let mut model = Model::with(of_api("Never", vec![container("a")]));
+    model.settle();
+    model.take();
+    model.seen("u").containers[0].made_of = Some("i:1".into());
+    model.settle();
+    assert_eq!(model.take(), [""; 0]);
+    let name = |pod: &mut k8s_openapi::api::core::v1::Pod, image: &str| {
+        pod.spec.as_mut().unwrap().containers[0].image = Some(image.into());
+    };
+    model.change("u", |pod| name(pod, "i:2"));
+    model.settle();
+    let done = model.take();
+    assert_eq!(
+        done.last_chunk(),
+        Some(&["stop a 30s", "image i:2", "create a 1", "start a"].map(String::from))
+    );
+    model.exit("a", 0);
+    model.settle();
+    assert_eq!(phase(&mut model), "Succeeded");
+    model.take();
+    model.change("u", |pod| name(pod, "i:3"));
+    model.seen("u").containers[0].made_of = Some("i:2".into());
+    model.settle();
+    assert_eq!(phase(&mut model), "Succeeded", "what has ended has for ever");
 }
 
 #[test]

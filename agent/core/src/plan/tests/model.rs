@@ -273,6 +273,7 @@ fn do_to_container(seen: &mut ObservedPod, action: Action, new_id: String, now: 
                 crashes,
                 image: String::new(),
                 image_ref: image,
+                made_of: None,
                 user: None,
                 limits: None,
                 state: State::Created,
