@@ -56,6 +56,17 @@ fn anothers_is_taken_when_it_has_stood_still() {
 }
 
 #[test]
+fn no_jump_of_the_clock_takes_a_lease_from_its_holder() {
+    let mut candidate = candidate();
+    for (now, second) in
+        [("2026-11-21T10:00:00Z", 0), ("2027-11-21T10:00:00Z", 5), ("1970-01-01T00:00:00Z", 10)]
+    {
+        let now = now.parse().unwrap();
+        assert_eq!(candidate.decide(Some(&lease("other", "1")), now, at(second)), Move::Wait);
+    }
+}
+
+#[test]
 fn only_ours_is_released() {
     assert_eq!(candidate().release(&lease("other", "1"), now()), None);
     let released = candidate().release(&lease("me", "1"), now()).unwrap();
