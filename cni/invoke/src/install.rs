@@ -53,7 +53,10 @@ pub fn conflist(network: &BridgeNetwork<'_>) -> String {
         bridge["mtu"] = mtu.into();
     }
     let portmap = json!({ "type": "portmap", "capabilities": { "portMappings": true } });
-    let list = json!({ "cniVersion": "1.1.0", "name": network.name, "plugins": [bridge, portmap] });
+    // Runtimes and plugins that do not know the latter yet, as containerd 1.6's, go by the former.
+    let (version, versions) = ("1.0.0", ["1.0.0", "1.1.0"]);
+    let list = json!({ "cniVersion": version, "cniVersions": versions, "name": network.name,
+        "plugins": [bridge, portmap] });
     format!("{list:#}\n")
 }
 

@@ -34,6 +34,8 @@ pub struct Cluster {
     switch: Machine,
     /// More arguments for each node, `up` and `join` alike.
     arguments: Vec<String>,
+    /// What the nodes are told of pods.
+    kubelet: String,
     programs: PathBuf,
 }
 
@@ -68,6 +70,7 @@ impl Cluster {
             plane: None,
             switch,
             arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
+            kubelet: KUBELET.to_owned(),
             programs,
         };
         for _ in 0..nodes {
@@ -90,6 +93,11 @@ impl Cluster {
         machine.run(&["ip", "link", "set", "eth0", "up"])?;
         self.nodes.push(Node::of(self.programs.clone(), machine)?);
         Ok(number)
+    }
+
+    /// Adds lines to the `KubeletConfiguration` of the nodes that are started from now on.
+    pub fn configure(&mut self, lines: &str) {
+        self.kubelet.push_str(lines);
     }
 
     /// Starts the control plane and all nodes, and waits until they are Ready.
@@ -143,7 +151,7 @@ impl Cluster {
     pub fn run_node(&mut self, number: usize, words: &[&str]) -> Result<()> {
         let certs = self.nodes[number].machine().folder().join("certs.d");
         let kubelet = self.nodes[number].machine().folder().join("kubelet.yaml");
-        std::fs::write(&kubelet, KUBELET)?;
+        std::fs::write(&kubelet, &self.kubelet)?;
         let arguments = &self.arguments;
         self.nodes[number].start_as(words, |command| {
             command.arg("--registry-config").arg(certs).arg("--config").arg(kubelet).args(arguments);

@@ -26,6 +26,7 @@ pub mod programs;
 pub mod pypi;
 pub mod registry;
 pub mod snapshot;
+pub mod terminal;
 #[cfg(test)]
 mod tests;
 pub mod vm;
@@ -39,3 +40,4 @@ pub use node::Node;
 pub use objects::Objects;
 pub use registry::Registry;
 pub use snapshot::Snapshot;
+pub use terminal::Terminal;

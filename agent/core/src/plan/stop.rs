@@ -64,7 +64,7 @@ impl Planner<'_> {
             None => true,
             Some(sandbox) => {
                 if let Some(failure) = self.act(Action::StopSandbox { id: sandbox.id.clone() }) {
-                    self.trouble = Some(crate::status::Waiting::new("FailedKillPod", &failure.message));
+                    self.trouble = Some(crate::status::Waiting::new(&failure.reason, &failure.message));
                 }
                 false
             }

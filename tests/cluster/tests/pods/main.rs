@@ -1,6 +1,9 @@
 //! What a pod of the API server is given: files and variables from objects, tokens, names, probes, resources that
 //! change, containers to look into it with.
 
+mod containerd;
+mod restart;
+
 use anyhow::{Result, bail, ensure};
 use lab::{Cluster, wait};
 use serde_json::{Value, json};

@@ -1,5 +1,8 @@
 //! Into containers and out again, through the API server and a node's agent, by upstream's kubectl.
 
+mod logs;
+mod terminal;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Stdio};
