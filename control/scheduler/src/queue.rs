@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::filter::{self, Filter};
 use crate::pod::Pod;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Node, Snapshot};
 
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
@@ -244,7 +244,9 @@ fn helps(change: Change<'_>, entry: &Entry, snapshot: &Snapshot) -> bool {
     let pod = &*entry.pod;
     let by = |filters: &[Filter]| filters.iter().any(|filter| entry.filters.contains(filter));
     let open = |node: &str| snapshot.node(node).filter(|node| filter::on_labels(pod, node).is_ok());
-    let room = |node: &str| open(node).is_some_and(|node| filter::fits(pod, node).is_ok());
+    // Room there is, or it can be made.
+    let lesser = |node: &Node| node.pods().any(|other| other.priority < pod.priority);
+    let room = |node: &str| open(node).is_some_and(|node| filter::fits(pod, node).is_ok() || lesser(node));
     let by_others = by(&[Filter::PodTopologySpread, Filter::InterPodAffinity]);
     match change {
         // A pod that met no node at all was refused by nothing.

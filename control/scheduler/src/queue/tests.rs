@@ -81,6 +81,22 @@ fn a_refused_pod_rests_until_something_helps() {
 }
 
 #[test]
+fn who_may_send_others_away_looks_again_when_one_leaves() {
+    let mut snapshot = Snapshot::default();
+    snapshot.set_node(&node("full", "2"));
+    snapshot.set_pod(pod("lesser", json!({"nodeName": "full"})), "full");
+    let left = pod("left", json!({"nodeName": "full"}));
+    for (priority, wakes) in [(0, None), (5, Some("a"))] {
+        let mut queue = Queue::default();
+        queue.set(pod("a", json!({"priority": priority})), at(0));
+        assert_eq!(next(&mut queue, at(0)).as_deref(), Some("a"));
+        queue.refused("a", BTreeSet::from([Filter::NodeResourcesFit]), at(0));
+        queue.heed(Change::Left(&left), &snapshot, at(20));
+        assert_eq!(next(&mut queue, at(20)).as_deref(), wakes);
+    }
+}
+
+#[test]
 fn what_changes_during_an_attempt_counts() {
     let snapshot = Snapshot::default();
     let mut queue = Queue::default();
