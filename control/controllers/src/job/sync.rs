@@ -146,6 +146,11 @@ impl<'a> Sync<'a> {
         }
     }
 
+    /// Whether a pod has succeeded. One that was told to go and was noted as failed for that may still say so: too late.
+    fn has_succeeded(&self, pod: &Value) -> bool {
+        pod["status"]["phase"] == "Succeeded" && !self.uncounted.failed.contains(object::uid(pod))
+    }
+
     /// Whether a pod is one of those whose end counts.
     pub(super) fn is_valid(&self, pod: &Value) -> bool {
         is_tracked(pod) && (!self.is_indexed() || indexes::of(pod, self.completions()).is_some())
@@ -158,7 +163,7 @@ impl<'a> Sync<'a> {
         };
         let told = |member: &str| object::number(self.job, &["status", member]).unwrap_or(0);
         let of = |uids: &BTreeSet<String>| i64::try_from(uids.len()).unwrap_or(i64::MAX);
-        let succeeded = new(&self.uncounted.succeeded, &|pod| pod["status"]["phase"] == "Succeeded");
+        let succeeded = new(&self.uncounted.succeeded, &|pod| self.has_succeeded(pod));
         let failed = new(&self.uncounted.failed, &|pod| {
             self.is_failed(pod) && policy::verdict(self.job, pod) != Verdict::Ignore
         });
@@ -178,7 +183,7 @@ impl<'a> Sync<'a> {
             Indexes::of(pods.filter_map(|pod| indexes::of(pod, completions)))
         };
         self.told_indexes = told("completedIndexes");
-        self.succeeded_indexes = self.told_indexes.with(&of(&|pod| pod["status"]["phase"] == "Succeeded"));
+        self.succeeded_indexes = self.told_indexes.with(&of(&|pod| self.has_succeeded(pod)));
         self.succeeded = self.succeeded_indexes.total();
         if let Some(limit) = self.spec("backoffLimitPerIndex") {
             let failed = of(&|pod| self.is_failed(pod) && self.fails_index(pod, limit));

@@ -74,6 +74,21 @@ fn number(cluster: &Cluster, member: &str) -> i64 {
     status(cluster)[member].as_i64().unwrap_or(0)
 }
 
+/// A pod that was noted as failed, as it was told to go, is not counted twice when it says that it has succeeded.
+#[test]
+fn a_pod_ends_once() {
+    let mut cluster = cluster(&json!({}));
+    cluster.settle();
+    let pod = cluster.pods()[0].clone();
+    cluster.objects.change(JOBS, "ns", "sum", |job| {
+        job["status"]["uncountedTerminatedPods"] = json!({"failed": [object::uid(&pod)]});
+    });
+    exit(&mut cluster, &pod, 0);
+    cluster.settle();
+    assert_eq!((number(&cluster, "failed"), number(&cluster, "succeeded")), (1, 0));
+    assert!(told(&cluster).is_empty());
+}
+
 #[test]
 fn one_pod_to_its_end() {
     let mut cluster = cluster(&json!({}));

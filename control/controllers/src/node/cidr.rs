@@ -1,7 +1,7 @@
 //! Each node gets a range of addresses for its pods.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proto_kube::{GroupResource, object, view::View};
@@ -12,7 +12,12 @@ use crate::resources::{NODES, SERVICE_CIDRS, served};
 use crate::{Controller, Key, Mutation, Outcome, World, owner};
 
 /// Gives nodes their `podCIDRs`. All are given by one key: what was given last must be seen before more is given.
-pub(crate) struct PodCidrs;
+#[derive(Default)]
+pub(crate) struct PodCidrs {
+    /// What was decided for nodes that have nothing yet, by uid. The request may have got lost, and be served when nobody
+    /// counts on it any more: meanwhile the ranges are nobody else's.
+    promised: Mutex<BTreeMap<String, Vec<IpNet>>>,
+}
 
 impl Controller for PodCidrs {
     fn name(&self) -> &'static str {
@@ -46,14 +51,18 @@ impl Controller for PodCidrs {
         let mut taken = Taken::new(&nodes, &world.view.list(SERVICE_CIDRS, ""));
         let born = |node: &Arc<Value>| object::text(node, &["metadata", "creationTimestamp"]).to_owned();
         nodes.sort_by_cached_key(|node| (born(node), object::name(node).to_owned()));
+        let mut promised = self.promised.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting: HashSet<&str> = nodes.iter().filter(|n| !has(n)).map(|n| object::uid(n)).collect();
+        promised.retain(|uid, _| waiting.contains(uid.as_str()));
+        taken.subnets.extend(promised.values().flatten());
         for node in nodes.iter().filter(|node| needs(node) && !ranges.is_empty()) {
-            let given: Option<Vec<IpNet>> =
-                ranges.iter().map(|(range, size)| taken.free(range, *size)).collect();
-            let Some(given) = given else {
+            let free = || ranges.iter().map(|(range, size)| taken.free(range, *size)).collect();
+            let Some(given) = promised.get(object::uid(node)).cloned().or_else(free) else {
                 out.mutations.push(said(node, "CIDRNotAvailable", "status is now: CIDRNotAvailable"));
                 continue;
             };
             taken.subnets.extend(&given);
+            promised.insert(object::uid(node).to_owned(), given.clone());
             let texts: Vec<String> = given.iter().map(ToString::to_string).collect();
             let patch = json!({"metadata": {"uid": object::uid(node)},
                 "spec": {"podCIDR": texts[0], "podCIDRs": texts}});
@@ -63,10 +72,13 @@ impl Controller for PodCidrs {
     }
 }
 
+fn has(node: &Value) -> bool {
+    object::at(node, &["spec", "podCIDR"]).is_some()
+        || object::items(node, &["spec", "podCIDRs"]).next().is_some()
+}
+
 fn needs(node: &Value) -> bool {
-    let given = object::at(node, &["spec", "podCIDR"]).is_some()
-        || object::items(node, &["spec", "podCIDRs"]).next().is_some();
-    !given && !object::is_terminating(node)
+    !has(node) && !object::is_terminating(node)
 }
 
 /// Ranges that are somebody's.

@@ -23,7 +23,7 @@ use crate::{Controller, Mutation, owner};
 pub(crate) fn all() -> Vec<Box<dyn Controller>> {
     let clock = Arc::new(Clock::default());
     vec![
-        Box::new(cidr::PodCidrs),
+        Box::new(cidr::PodCidrs::default()),
         Box::new(lifecycle::NodeLifecycle::new(clock.clone())),
         Box::new(evict::TaintEviction::new(clock.clone())),
         Box::new(gc::PodGc::new(clock)),

@@ -1,6 +1,6 @@
 //! Nodes that die, come back, and seem to die because a clock jumps.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use proto_kube::object;
@@ -8,6 +8,7 @@ use proto_kube::object;
 use super::*;
 use crate::driven::Driven;
 use crate::resources::{LEASES, NODES};
+use crate::{Key, World};
 
 fn cluster(nodes: usize) -> Driven {
     let mut driven = Driven::new(all());
@@ -183,6 +184,35 @@ fn tolerations_are_read_as_upstream_reads_them() {
     }
 }
 
+/// A range of which nobody knows whether its node has got it is not given to another one.
+#[test]
+fn a_range_on_its_way_is_taken() {
+    let mut driven = Driven::new(Vec::new());
+    driven.facts.pod_cidrs = vec![("10.0.0.0/20".to_owned(), 24)];
+    let controller = cidr::PodCidrs::default();
+    let decide = |driven: &Driven| {
+        let world = World { view: &driven.objects, facts: &driven.facts, now: driven.now, refused: None };
+        let given = |mutation: Mutation| match mutation {
+            Mutation::Merge(_, (_, node), _, patch) => Some((node, patch["spec"]["podCIDR"].clone())),
+            _ => None,
+        };
+        let out = controller.reconcile(&world, &Key::default());
+        out.mutations.into_iter().filter_map(given).collect::<BTreeMap<_, _>>()
+    };
+    driven.objects.put(NODES, json!({"kind": "Node", "metadata": {"name": "n1"}}));
+    let first = decide(&driven);
+    driven.objects.put(NODES, json!({"kind": "Node", "metadata": {"name": "n0"}}));
+    let both = decide(&driven);
+    assert_eq!(first["n1"], both["n1"]);
+    assert_ne!(both["n0"], both["n1"]);
+    assert_eq!(decide(&driven), both);
+    // A node that is gone gets nothing any more.
+    driven.objects.remove(NODES, "", "n1");
+    decide(&driven);
+    driven.objects.put(NODES, json!({"kind": "Node", "metadata": {"name": "n2"}}));
+    assert_eq!(decide(&driven)["n0"], both["n0"]);
+}
+
 proptest! {
     /// A healthy cluster stays as it is, whatever the time of day does; and with it silence is still noticed.
     #[test]
@@ -208,7 +238,7 @@ proptest! {
     /// No two nodes ever have the same range, whichever come and go; and what they have stays theirs.
     #[test]
     fn no_range_is_given_twice(steps in prop::collection::vec((any::<bool>(), 0..24_usize, any::<bool>()), 0..80)) {
-        let mut driven = Driven::new(vec![Box::new(cidr::PodCidrs)]);
+        let mut driven = Driven::new(vec![Box::new(cidr::PodCidrs::default())]);
         driven.facts.pod_cidrs = vec![("10.0.0.0/20".to_owned(), 24), ("fd00:1::/60".to_owned(), 64)];
         let mut known = std::collections::BTreeMap::new();
         for (comes, n, works) in steps {
