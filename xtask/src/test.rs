@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use crate::cargo::{self, cargo};
 
 /// Debian packages of the peers and tools that the end-to-end tests run against.
-const PEERS: [&str; 17] = [
+const PEERS: [&str; 18] = [
     "bind9-dnsutils",
     "busybox-static",
     "containerd",
@@ -17,6 +17,7 @@ const PEERS: [&str; 17] = [
     "crun",
     "curl",
     "docker-registry",
+    "e2fsprogs",
     "etcd-server",
     "iproute2",
     "kmod",

@@ -52,7 +52,8 @@ impl Plane {
         let mut control = control::Config::new(cache, Arc::new(client_of), "test".to_owned());
         control.facts.pod_cidrs = vec![("10.244.0.0/16".to_owned(), 24)];
         control.facts.root_ca = server.pki.bundle();
-        control.signer = Some(server.pki.clone());
+        let duration = Duration::from_secs(24 * 3600);
+        control.signer = Some(control::Signing { pki: server.pki.clone(), duration });
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
         tasks.spawn(bound.run(stop.clone()));
         let end = stop.clone();
