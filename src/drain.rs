@@ -24,7 +24,7 @@ pub(crate) async fn drain(client: &Client, node: &str, limit: Duration) -> (usiz
     let result = async {
         cordon(client, node).await?;
         let leaving = pods(client, node).await?;
-        for pod in &leaving {
+        for pod in leaving.iter().filter(|pod| !object::is_terminating(pod)) {
             evict(client, pod, end).await?;
             gone += 1;
         }
@@ -76,7 +76,7 @@ pub(crate) async fn restore(client: &Client, node: &str) {
     }
 }
 
-/// The pods that others can take over: neither static ones nor those of DaemonSets.
+/// The pods that others can take over, and those that are ending already: neither static ones nor those of DaemonSets.
 async fn pods(client: &Client, node: &str) -> Result<Vec<Value>, ClientError> {
     let Some(pods) = find("pods") else { return Ok(Vec::new()) };
     let of_node = Query::default().with("fieldSelector", &format!("spec.nodeName={node}"));
@@ -86,7 +86,7 @@ async fn pods(client: &Client, node: &str) -> Result<Vec<Value>, ClientError> {
         let mirror = object::annotations(pod).any(|(key, _)| key == "kubernetes.io/config.mirror");
         let stays = object::items(pod, &["metadata", "ownerReferences"])
             .any(|owner| owner["controller"] == true && owner["kind"] == "DaemonSet");
-        !mirror && !stays && !object::is_terminating(pod)
+        !mirror && !stays
     });
     Ok(all)
 }

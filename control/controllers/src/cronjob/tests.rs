@@ -1,5 +1,9 @@
 //! CronJobs: texts, times, and what kills leave.
 
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
 use super::*;
 use crate::model::Cluster;
 
@@ -184,4 +188,59 @@ fn jobs_that_went_missing_or_came_from_elsewhere() {
     cluster.round();
     let text = "Saw a job that the controller did not create or forgot: by-hand";
     assert_eq!(cluster.told(), [("UnexpectedJob".to_owned(), text.to_owned())]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+
+    /// Whatever happens: no time has two jobs, not even after one is gone; none comes early; no more run side by side
+    /// than the policy says; and no more are kept than asked for.
+    #[test]
+    fn each_time_has_one_job_at_most(
+        policy in 0usize..3,
+        steps in proptest::collection::vec((0usize..6, any::<prop::sample::Index>()), 10..80),
+    ) {
+        let policy = ["Allow", "Forbid", "Replace"][policy];
+        let mut cluster = cluster(&json!({"concurrencyPolicy": policy}));
+        let mut made: BTreeMap<String, String> = BTreeMap::new();
+        for (act, which) in steps {
+            match act {
+                0 | 1 => {
+                    cluster.round();
+                }
+                2 => cluster.pass(i64::try_from(which.index(1000)).unwrap()),
+                3 => {
+                    let outcome = cluster.ask(0, &("ns".to_owned(), "tick".to_owned()), None);
+                    cluster.apply(&outcome.mutations, which.index(4));
+                }
+                _ => {
+                    let running: Vec<_> =
+                        cluster.objects.list(JOBS, "ns").into_iter().filter(|job| !is_finished(job)).collect();
+                    if !running.is_empty() {
+                        let name = object::name(&running[which.index(running.len())]).to_owned();
+                        end(&mut cluster, &name, if act == 4 { "Complete" } else { "Failed" });
+                    }
+                }
+            }
+            let jobs = cluster.objects.list(JOBS, "ns");
+            for job in &jobs {
+                let time = object::annotation(job, SCHEDULED).unwrap().to_owned();
+                prop_assert!(time.parse::<Timestamp>().unwrap() <= cluster.now);
+                let uid = made.entry(time.clone()).or_insert_with(|| object::uid(job).to_owned());
+                prop_assert_eq!(&*uid, object::uid(job), "{} has two jobs", time);
+            }
+            let running = jobs.iter().filter(|job| !is_finished(job)).count();
+            prop_assert!(policy == "Allow" || running <= 1, "{running} run");
+        }
+        // While one runs, a policy that forbids another tells so at each look.
+        for job in cluster.objects.list(JOBS, "ns").iter().filter(|job| !is_finished(job)) {
+            end(&mut cluster, object::name(job), "Complete");
+        }
+        cluster.settle();
+        let ended = |kind: &str| {
+            let jobs = cluster.objects.list(JOBS, "ns");
+            jobs.iter().filter(|job| conditions::is_true(&job["status"], kind)).count()
+        };
+        prop_assert!(ended("Complete") <= 2 && ended("Failed") <= 1);
+    }
 }

@@ -1,5 +1,8 @@
 //! StatefulSets: order, partitions, claims.
 
+use proptest::prelude::*;
+use proto_kube::pod;
+
 use super::*;
 use crate::model::Cluster;
 
@@ -192,4 +195,64 @@ fn claims_outlive_pods_unless_the_set_says_otherwise() {
     );
     roll_out(&mut cluster);
     assert_eq!(pods(&cluster), ["db-0:1", "db-1:1"]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+
+    /// Whatever happens first: an update takes one pod at a time and leaves alone what is below the partition, a pod
+    /// comes only when all before it are ready, and the update ends.
+    #[test]
+    fn an_update_goes_in_order(
+        replicas in 1usize..6, partition in 0usize..6,
+        steps in proptest::collection::vec((0usize..7, any::<prop::sample::Index>()), 10..100),
+    ) {
+        let mut cluster = cluster(&json!({
+            "replicas": replicas,
+            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": partition}},
+        }));
+        roll_out(&mut cluster);
+        image(&mut cluster, "2");
+        for (act, which) in steps {
+            let before = cluster.objects.clone();
+            match act {
+                0 | 1 => {
+                    cluster.round();
+                }
+                2 => cluster.bury(),
+                3 => {
+                    let outcome = cluster.ask(0, &("ns".to_owned(), "db".to_owned()), None);
+                    cluster.apply(&outcome.mutations, which.index(4));
+                }
+                _ => {
+                    let pods = cluster.pods();
+                    let waiting: Vec<_> =
+                        pods.iter().filter(|p| crate::pods::is_active(p) && !pod::is_ready(p)).collect();
+                    if !waiting.is_empty() {
+                        let name = object::name(waiting[which.index(waiting.len())]).to_owned();
+                        cluster.run(&name, true);
+                    }
+                }
+            }
+            let pods = cluster.pods();
+            let up = |place: usize| {
+                let name = format!("db-{place}");
+                pods.iter().any(|p| object::name(p) == name && crate::pods::is_active(p) && pod::is_ready(p))
+            };
+            let down = (0..replicas).filter(|place| !up(*place)).count();
+            prop_assert!(down <= 1, "down: {down}");
+            for place in (0..replicas).filter(|place| {
+                let name = format!("db-{place}");
+                before.get(PODS, "ns", &name).is_none() && cluster.objects.get(PODS, "ns", &name).is_some()
+            }) {
+                prop_assert!((0..place).all(up), "db-{place} came too early");
+            }
+        }
+        for _ in 0..10 {
+            roll_out(&mut cluster);
+        }
+        let expected: Vec<String> =
+            (0..replicas).map(|place| format!("db-{place}:{}", if place < partition { 1 } else { 2 })).collect();
+        prop_assert_eq!(self::pods(&cluster), expected);
+    }
 }
