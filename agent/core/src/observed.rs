@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{LinuxContainerUser, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Container as Spec, ContainerStatus, LinuxContainerUser, Pod, PodStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::action::Object;
 use crate::quantity::Amount;
 use crate::resources::Limits;
+use crate::{pod, status};
 
 /// The node at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -253,6 +254,19 @@ impl ObservedPod {
     #[must_use]
     pub fn before(&self, name: &str, attempt: u32) -> Option<&Container> {
         self.containers.iter().filter(|c| c.name == name && c.attempt < attempt).max_by_key(|c| c.attempt)
+    }
+
+    /// Whether a container was made of another image than its pod names now: then it is made anew, whatever the restart
+    /// policy says. What the API was told to have ended is left to the policy.
+    #[must_use]
+    pub fn is_outdated(&self, spec: &Spec, made: &Container) -> bool {
+        let over = |status: &ContainerStatus| {
+            let id = status.container_id.as_deref().and_then(|id| id.split_once("://"));
+            id.is_some_and(|(_, id)| id == made.id)
+                && status.state.as_ref().is_some_and(|state| state.terminated.is_some())
+        };
+        made.made_of.as_deref().is_some_and(|made_of| made_of != pod::image(spec))
+            && !self.status.as_ref().is_some_and(|told| status::containers(told).any(over))
     }
 }
 

@@ -182,13 +182,6 @@ pub fn restarts(pod: &Pod, container: &Container, exit_code: i32) -> bool {
     }
 }
 
-/// Whether a container was made of another image than its pod names now: then it is made anew, whatever the restart
-/// policy says.
-#[must_use]
-pub fn outdated(container: &Container, made: &crate::observed::Container) -> bool {
-    made.made_of.as_deref().is_some_and(|made_of| made_of != image(container))
-}
-
 fn matches(rule: &ContainerRestartRule, exit_code: i32) -> bool {
     rule.action == "Restart"
         && rule.exit_codes.as_ref().is_some_and(|codes| {

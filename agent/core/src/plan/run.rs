@@ -139,7 +139,7 @@ impl<'a> Planner<'a> {
             }
             State::Running { .. } => self.running(spec, container),
             State::Exited(exit)
-                if pod::outdated(spec, container)
+                if self.seen.is_outdated(spec, container)
                     || pod::restarts(&self.desired.pod, spec, exit.exit_code) =>
             {
                 self.create(spec, sandbox)
@@ -150,7 +150,7 @@ impl<'a> Planner<'a> {
 
     /// A running container: its postStart hook, and its end if its image, a probe or the hook says so.
     fn running(&mut self, spec: &Spec, container: &Container) -> bool {
-        if pod::outdated(spec, container) {
+        if self.seen.is_outdated(spec, container) {
             let deadline = seconds_later(self.now, pod::grace_seconds(&self.desired.pod));
             let why = format!("Container {} definition changed, will be restarted", spec.name);
             self.kill(container, deadline, &why, true);

@@ -39,7 +39,7 @@ impl Planner<'_> {
     pub(super) fn create(&mut self, spec: &Spec, sandbox: &Sandbox) -> bool {
         let last = self.seen.latest(&spec.name);
         // That one image has crashed says nothing of another.
-        let crashed = last.filter(|last| !pod::outdated(spec, last));
+        let crashed = last.filter(|last| !self.seen.is_outdated(spec, last));
         let (restart_at, delay) = crashed.map_or((Timestamp::MIN, Default::default()), backoff::restart_at);
         let ended = last.and_then(Container::exit).map(|exit| exit.finished_at);
         if backoff::waits(self.now, ended.unwrap_or(Timestamp::MIN), restart_at) {

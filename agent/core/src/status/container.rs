@@ -37,8 +37,10 @@ pub(super) fn status(parts: &Parts<'_>, spec: &Spec, ended: bool) -> ContainerSt
         ),
         State::Exited(exit) => {
             let own = terminated(parts, latest, exit);
-            match parts.waiting.get(&spec.name).filter(|_| !ended && !terminating) {
-                Some(why) => (waiting(why), Some(own)),
+            let anew = || parts.seen.is_outdated(spec, latest).then(|| creating(parts));
+            let why = parts.waiting.get(&spec.name).cloned().or_else(anew);
+            match why.filter(|_| !ended && !terminating) {
+                Some(why) => (waiting(&why), Some(own)),
                 None => (ContainerState { terminated: Some(own), ..none() }, previous),
             }
         }

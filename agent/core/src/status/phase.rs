@@ -85,7 +85,7 @@ pub fn outcome(desired: &DesiredPod, seen: &ObservedPod, now: Timestamp) -> Opti
     for spec in pod::containers(&desired.pod) {
         let last = seen.latest(&spec.name)?;
         let exit = last.exit()?;
-        if pod::outdated(spec, last) || pod::restarts(&desired.pod, spec, exit.exit_code) {
+        if seen.is_outdated(spec, last) || pod::restarts(&desired.pod, spec, exit.exit_code) {
             return None;
         }
         succeeded &= exit.exit_code == 0;
