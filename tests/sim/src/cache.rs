@@ -4,102 +4,141 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use controllers::Key;
 use proto_kube::view::View;
 use proto_kube::{GroupResource, object};
 use serde_json::Value;
 
 use crate::server::{Change, Of, Server, key, served};
 
+/// A watch of a resource.
+struct Watch {
+    of: Of,
+    /// Where the server keeps its log.
+    log: usize,
+    /// How far it has come.
+    cursor: usize,
+    /// It hangs until then.
+    hangs: Duration,
+    /// By namespace and name.
+    objects: BTreeMap<String, BTreeMap<String, Arc<Value>>>,
+}
+
 /// A view that lags.
 #[derive(Default)]
 pub(crate) struct Cache {
-    objects: BTreeMap<Of, BTreeMap<Key, Arc<Value>>>,
-    /// How far each watch has come.
-    cursors: BTreeMap<Of, usize>,
-    /// Watches that hang, until when.
-    pub(crate) hangs: BTreeMap<Of, Duration>,
+    watches: Vec<Watch>,
+    places: BTreeMap<Of, usize>,
     /// Of the pods, and of the nodes, only those of this node.
     node: Option<String>,
 }
 
 impl Cache {
-    /// Lists these resources.
-    pub(crate) fn new(reads: &[Of], node: Option<&str>, server: &Server) -> (Self, Vec<Change>) {
-        let cursors = reads.iter().map(|of| (*of, 0)).collect();
-        let mut cache = Self { cursors, node: node.map(str::to_owned), ..Self::default() };
-        let events = reads.iter().flat_map(|of| cache.relist(*of, server)).collect();
-        (cache, events)
+    /// Will watch these resources; each is to be listed first ([`Cache::relist`]).
+    pub(crate) fn new(reads: &[Of], node: Option<&str>, server: &mut Server) -> Self {
+        let watch = |of: &Of| Watch {
+            of: *of,
+            log: server.place(*of),
+            cursor: 0,
+            hangs: Duration::ZERO,
+            objects: BTreeMap::new(),
+        };
+        let watches = reads.iter().map(watch).collect();
+        let places = reads.iter().enumerate().map(|(at, of)| (*of, at)).collect();
+        Self { watches, places, node: node.map(str::to_owned) }
     }
 
-    /// The resources of which there is news.
-    pub(crate) fn behind(&self, server: &Server, now: Duration) -> Vec<Of> {
-        let is = |(of, at): &(&Of, &usize)| {
-            server.log(**of).len() > **at && self.hangs.get(*of).is_none_or(|until| *until <= now)
-        };
-        self.cursors.iter().filter(is).map(|(of, _)| *of).collect()
+    /// Lists everything.
+    pub(crate) fn list_all(&mut self, server: &Server) -> Vec<Change> {
+        (0..self.watches.len()).flat_map(|at| self.relist(at, server)).collect()
+    }
+
+    /// The watches for which there is news.
+    pub(crate) fn behind(&self, server: &Server, now: Duration) -> impl Iterator<Item = usize> {
+        let is = move |watch: &Watch| server.log(watch.log).len() > watch.cursor && watch.hangs <= now;
+        self.watches.iter().enumerate().filter(move |(_, watch)| is(watch)).map(|(at, _)| at)
     }
 
     /// When a watch that hangs and has news goes on.
     pub(crate) fn wake_at(&self, server: &Server) -> Option<Duration> {
-        let hanging = |of: &Of| self.cursors.get(of).is_some_and(|at| server.log(*of).len() > *at);
-        self.hangs.iter().filter(|(of, _)| hanging(of)).map(|(_, until)| *until).min()
+        let hanging = |watch: &&Watch| server.log(watch.log).len() > watch.cursor;
+        self.watches.iter().filter(hanging).map(|watch| watch.hangs).min()
     }
 
-    /// What is read.
-    pub(crate) fn reads(&self) -> Vec<Of> {
-        self.cursors.keys().copied().collect()
+    /// How many watches there are.
+    pub(crate) fn len(&self) -> usize {
+        self.watches.len()
     }
 
-    /// Takes at most so much news of a resource.
-    pub(crate) fn see(&mut self, of: Of, server: &Server, most: usize) -> Vec<Change> {
-        let Some(cursor) = self.cursors.get_mut(&of) else { return Vec::new() };
-        let news: Vec<Change> = server.log(of).iter().skip(*cursor).take(most).cloned().collect();
-        *cursor += news.len();
-        news.into_iter().filter_map(|change| self.take(of, change)).collect()
+    /// What a watch is of.
+    pub(crate) fn of(&self, at: usize) -> &'static str {
+        self.watches[at].of.1
     }
 
-    /// The watch broke and is too far behind to go on: everything is listed, and told again what is as it was.
-    pub(crate) fn relist(&mut self, of: Of, server: &Server) -> Vec<Change> {
-        let known = self.objects.get(&of).cloned().unwrap_or_default();
-        self.cursors.insert(of, server.log(of).len());
-        let resource = served(of.0, of.1);
-        let there: BTreeMap<Key, Arc<Value>> = server.list(of).into_iter().map(|o| (key(&o), o)).collect();
-        let gone = known.keys().filter(|key| !there.contains_key(*key)).map(|key| (key.clone(), None));
-        let there = there.iter().map(|(key, object)| (key.clone(), Some(object.clone())));
-        let news: Vec<_> = gone.chain(there).collect();
-        let change = |(key, new)| Change { resource, old: known.get(&key).cloned(), new };
-        news.into_iter().map(change).filter_map(|change| self.take(of, change)).collect()
+    /// A watch hangs.
+    pub(crate) fn hang(&mut self, at: usize, until: Duration) {
+        self.watches[at].hangs = until;
     }
 
-    fn take(&mut self, of: Of, change: Change) -> Option<Change> {
-        let node = self.node.clone();
-        let ours = |object: &Arc<Value>| match (&node, of.1) {
+    /// A watch takes at most so much news.
+    pub(crate) fn see(&mut self, at: usize, server: &Server, most: usize) -> Vec<Change> {
+        let watch = &mut self.watches[at];
+        let log = &server.log(watch.log)[watch.cursor..];
+        let news: Vec<Change> = log.iter().take(most).cloned().collect();
+        watch.cursor += news.len();
+        news.into_iter().filter_map(|change| self.take(at, change)).collect()
+    }
+
+    /// A watch broke and is too far behind to go on: everything is listed, and told again what is as it was.
+    pub(crate) fn relist(&mut self, at: usize, server: &Server) -> Vec<Change> {
+        let watch = &mut self.watches[at];
+        watch.cursor = server.log(watch.log).len();
+        let (resource, known) = (served(watch.of.0, watch.of.1), watch.objects.clone());
+        let there = server.list(watch.of);
+        let is_gone =
+            |old: &&Arc<Value>| server.get(watch.of, object::namespace(old), object::name(old)).is_none();
+        let gone = known.values().flat_map(BTreeMap::values).filter(is_gone);
+        let gone = gone.map(|old| Change { resource, old: Some(old.clone()), new: None });
+        let mut news: Vec<Change> = gone.collect();
+        for new in there {
+            let old = known.get(object::namespace(&new)).and_then(|names| names.get(object::name(&new)));
+            news.push(Change { resource, old: old.cloned(), new: Some(new) });
+        }
+        news.into_iter().filter_map(|change| self.take(at, change)).collect()
+    }
+
+    fn take(&mut self, at: usize, change: Change) -> Option<Change> {
+        let watch = &mut self.watches[at];
+        let node = self.node.as_deref();
+        let ours = |object: &Arc<Value>| match (node, watch.of.1) {
             (Some(node), "pods") => object::text(object, &["spec", "nodeName"]) == node,
             (Some(node), "nodes") => object::name(object) == node,
             _ => true,
         };
         let (old, new) = (change.old.filter(ours), change.new.filter(ours));
-        let objects = self.objects.entry(of).or_default();
-        match (&old, &new) {
-            (_, Some(new)) => drop(objects.insert(key(new), new.clone())),
-            (Some(old), None) => drop(objects.remove(&key(old))),
-            (None, None) => return None,
+        let (namespace, name) = key(new.as_ref().or(old.as_ref())?);
+        let names = watch.objects.entry(namespace).or_default();
+        match &new {
+            Some(new) => drop(names.insert(name, new.clone())),
+            None => drop(names.remove(&name)),
         }
         Some(Change { resource: change.resource, old, new })
+    }
+
+    fn watch(&self, of: GroupResource<'_>) -> Option<&Watch> {
+        Some(&self.watches[*self.places.get(&(of.group, of.resource))?])
     }
 }
 
 impl View for Cache {
     fn get(&self, of: GroupResource<'_>, namespace: &str, name: &str) -> Option<Arc<Value>> {
-        let objects = self.objects.iter().find(|((g, p), _)| *g == of.group && *p == of.resource)?.1;
-        objects.get(&(namespace.to_owned(), name.to_owned())).cloned()
+        self.watch(of)?.objects.get(namespace)?.get(name).cloned()
     }
 
     fn list(&self, of: GroupResource<'_>, namespace: &str) -> Vec<Arc<Value>> {
-        let found = self.objects.iter().find(|((g, p), _)| *g == of.group && *p == of.resource);
-        let all = found.into_iter().flat_map(|(_, objects)| objects);
-        let wanted = all.filter(|((within, _), _)| namespace.is_empty() || within == namespace);
-        wanted.map(|(_, object)| object.clone()).collect()
+        let Some(watch) = self.watch(of) else { return Vec::new() };
+        match namespace {
+            "" => watch.objects.values().flat_map(BTreeMap::values).cloned().collect(),
+            _ => watch.objects.get(namespace).into_iter().flat_map(BTreeMap::values).cloned().collect(),
+        }
     }
 }

@@ -6,16 +6,17 @@ use fastrand::Rng;
 
 use crate::control::{self, Control};
 use crate::laws::{self, Laws};
-use crate::node::Node;
+use crate::node::{self, Node};
 use crate::people;
 use crate::place::Placer;
+use crate::proxy::Proxy;
 use crate::server::Server;
 use crate::time::{Now, seconds};
 
 /// How many things may happen in a run; one that needs more does not come to rest.
 const STEPS_MAX: usize = 60_000;
-/// What all nodes together have for pods, in thousandths of a core; a pod asks for a hundred.
-const ROOM: i64 = 2000;
+/// What all nodes together have for pods, in thousandths of a core; a pod asks for one to three hundred.
+const ROOMS: [i64; 4] = [1200, 2000, 3000, 6000];
 /// How long after the last fault everything must be as it should, and how often that is looked at. A container that ended
 /// by a clock that has gone back since is started again when that time is over once more.
 const REST: Duration = seconds(600);
@@ -40,12 +41,12 @@ struct Cluster {
     /// None while it does not run, until when.
     control: Result<Control, Duration>,
     placer: Result<Placer, Duration>,
+    proxy: Proxy,
     nodes: Vec<Node>,
     /// How far the clock of the controllers is ahead, in seconds.
     ahead: i64,
     laws: Laws,
     steps: usize,
-    log: Option<Vec<String>>,
     /// When people do something next, and when something goes wrong.
     people_at: Duration,
     fault_at: Duration,
@@ -62,7 +63,7 @@ struct Cluster {
 pub fn run(seed: u64, log: bool) -> Result<(usize, Vec<String>), Broken> {
     let mut cluster = Cluster::new(seed, log);
     let law = cluster.live();
-    let (steps, log) = (cluster.steps, cluster.log.unwrap_or_default());
+    let (steps, log) = (cluster.steps, cluster.server.words.unwrap_or_default());
     match law {
         Ok(()) => Ok((steps, log)),
         Err(law) => Err(Broken { law, steps, log }),
@@ -74,23 +75,24 @@ impl Cluster {
         let mut rng = Rng::with_seed(seed);
         let now = Now::new(Duration::ZERO, 0);
         let mut server = Server::default();
-        people::begin(&mut server, now.clock, &mut rng);
-        let count = rng.i64(1..4);
-        // Together they have room for what people want, and little more.
-        let node = |n| Node::new(format!("n{n}"), ROOM / count);
-        let mut nodes: Vec<Node> = (0..count).map(node).collect();
-        nodes.iter_mut().for_each(|node| node.start(now));
+        server.words = log.then(Vec::new);
         let calm = rng.u8(..4) == 0;
+        people::begin(&mut server, now.clock, calm, &mut rng);
+        let count = rng.u8(1..4);
+        let room = *rng.choice(&ROOMS).expect("there are some") / i64::from(count);
+        let mut nodes: Vec<Node> = (0..count).map(|n| Node::new(n, room)).collect();
+        nodes.iter_mut().for_each(|node| node.start(now));
         server.trouble = if calm { 0 } else { *rng.choice(&[0, 3, 10, 40]).expect("there are some") };
+        server.slowness = *rng.choice(&[0, 5, 100, 3000]).expect("there are some");
         Self {
-            control: Ok(Control::new(&server)),
-            placer: Ok(Placer::new(&server, now)),
+            control: Ok(Control::new(&mut server)),
+            placer: Ok(Placer::new(&mut server, now)),
+            proxy: Proxy::new(&mut server),
             laws: Laws::new(calm),
             people_at: seconds(rng.u64(20..60)),
             fault_at: if calm { Duration::MAX } else { seconds(rng.u64(1..40)) },
             pace: *rng.choice(&[2_000, 10_000, 40_000]).expect("there are some"),
             end: seconds(rng.u64(60..240)),
-            log: log.then(Vec::new),
             rng,
             now: Duration::ZERO,
             server,
@@ -111,8 +113,8 @@ impl Cluster {
             while self.now < look {
                 self.step()?;
             }
-            let mut unmet = laws::unmet(&self.server, &self.nodes);
-            unmet.extend(control::wishes(&self.server, Now::new(self.now, self.ahead).clock));
+            let mut unmet = laws::unmet(&mut self.server, &self.nodes, &self.proxy);
+            unmet.extend(control::wishes(&mut self.server, Now::new(self.now, self.ahead).clock));
             if unmet.is_empty() {
                 return Ok(());
             }
@@ -131,20 +133,12 @@ impl Cluster {
             node.cut_until = node.cut_until.min(self.now);
             node.off_until = node.off_until.map(|until| until.min(self.now));
         }
-        self.say(|| "no more faults".to_owned());
+        self.laws.troubled = self.laws.troubled.max(self.now);
+        self.server.say(|| "no more faults".to_owned());
     }
 
-    fn say(&mut self, line: impl FnOnce() -> String) {
-        let now = self.now;
-        if let Some(log) = &mut self.log {
-            let line = line();
-            if !line.is_empty() {
-                log.push(format!("{:>9.3} {line}", now.as_secs_f64()));
-            }
-        }
-    }
-
-    /// When each has something to do: people, faults, the controllers, the scheduler, the nodes.
+    /// When each has something to do: people, faults, the controllers, the scheduler, late writes, the proxy,
+    /// the nodes.
     fn wakes(&self) -> Vec<Duration> {
         let control = match &self.control {
             Ok(control) => control.wake_at(&self.server, self.now),
@@ -155,7 +149,10 @@ impl Cluster {
             Err(until) => Some(*until),
         };
         let nodes = self.nodes.iter().map(|node| node.wake_at(&self.server, self.now));
-        let all = [Some(self.people_at), Some(self.fault_at), control, placer].into_iter().chain(nodes);
+        let late = self.server.late_at();
+        let proxy = self.proxy.wake_at(&self.server, self.now);
+        let all = [Some(self.people_at), Some(self.fault_at), control, placer, late, proxy];
+        let all = all.into_iter().chain(nodes);
         all.map(|at| at.unwrap_or(Duration::MAX)).collect()
     }
 
@@ -169,52 +166,51 @@ impl Cluster {
         let ready: Vec<usize> = (0..wakes.len()).filter(|who| wakes[*who] <= self.now).collect();
         if ready.is_empty() {
             self.now = wakes.into_iter().min().unwrap_or(Duration::MAX);
-            self.laws.slices(&self.server, self.now)?;
-            return Ok(());
+            self.server.now = self.now;
+            return self.laws.wait(&self.server, self.now);
         }
         let who = ready[self.rng.usize(..ready.len())];
-        let line = self.go(who);
-        if let Some(line) = line {
-            self.say(|| line);
-        }
+        self.go(who);
         self.now += Duration::from_micros(self.rng.u64(..4000));
-        self.laws.check(&mut self.server, &self.nodes, self.now)
+        self.server.now = self.now;
+        self.laws.check(&mut self.server, &mut self.nodes, self.now)
     }
 
-    fn go(&mut self, who: usize) -> Option<String> {
+    fn go(&mut self, who: usize) {
         let now = Now::new(self.now, 0);
         let ours = Now::new(self.now, self.ahead);
         match who {
             0 => {
                 let wait = if self.laws.calm { 60..120 } else { 2..40 };
                 self.people_at = self.now + seconds(self.rng.u64(wait));
-                if !self.laws.calm {
-                    self.laws.troubled = self.now;
-                }
-                Some(people::act(&mut self.server, now.clock, self.laws.calm, &mut self.rng))
+                self.laws.troubled = self.laws.troubled.max(self.now);
+                people::act(&mut self.server, now.clock, self.laws.calm, &mut self.rng);
             }
             1 => {
                 self.fault_at = self.now + Duration::from_millis(self.rng.u64(100..self.pace));
                 self.laws.troubled = self.now + seconds(60);
-                Some(self.fault())
+                let what = self.fault();
+                self.server.say(|| what);
             }
             2 => match &mut self.control {
                 Ok(control) => control.step(&mut self.server, ours, &mut self.rng),
                 Err(_) => {
-                    self.control = Ok(Control::new(&self.server));
-                    Some("the controllers are back".to_owned())
+                    self.control = Ok(Control::new(&mut self.server));
+                    self.server.say(|| "the controllers are back".to_owned());
                 }
             },
             3 => match &mut self.placer {
                 Ok(placer) => placer.step(&mut self.server, ours, &mut self.rng),
                 Err(_) => {
-                    self.placer = Ok(Placer::new(&self.server, ours));
-                    Some("the scheduler is back".to_owned())
+                    self.placer = Ok(Placer::new(&mut self.server, ours));
+                    self.server.say(|| "the scheduler is back".to_owned());
                 }
             },
+            4 => self.server.make_late(now),
+            5 => self.proxy.step(&mut self.server, self.now, &mut self.rng),
             at => {
-                let node = &mut self.nodes[at - 4];
-                node.step(&mut self.server, Now::new(self.now, node.ahead), &mut self.rng)
+                let node = &mut self.nodes[at - 6];
+                node.step(&mut self.server, Now::new(self.now, node.ahead), &mut self.rng);
             }
         }
     }
@@ -227,19 +223,24 @@ impl Cluster {
         let at = rng.usize(..self.nodes.len());
         let node = &mut self.nodes[at];
         let now = Now::new(self.now, node.ahead);
-        match rng.u8(..12) {
+        match rng.u8(..13) {
             0 => {
                 self.control = Err(until);
+                self.server.hang_up();
                 format!("the controllers crash until {until:?}")
             }
             1 => {
                 self.placer = Err(until);
                 format!("the scheduler crashes until {until:?}")
             }
-            2 if node.off_until.is_none() => {
+            2 | 12 if node.off_until.is_none() => {
                 node.crash(now, rng);
+                let forgets = rng.u8(..3) == 0;
+                if forgets {
+                    node.forget();
+                }
                 node.start(now);
-                format!("the agent of {} crashes and starts", node.name)
+                format!("the agent of {} crashes and starts, without its disk: {forgets}", node.name)
             }
             3 => {
                 node.cut_until = until;
@@ -254,7 +255,7 @@ impl Cluster {
             5..=6 => {
                 let alive: Vec<_> =
                     node.runtime.alive().map(|(uid, c)| (uid.to_owned(), c.id.clone())).collect();
-                let Some((uid, id)) = rng.choice(&alive) else { return String::new() };
+                let Some((uid, id)) = rng.choice(&alive) else { return "nothing".to_owned() };
                 let code = i32::from(rng.bool());
                 node.runtime.exit(uid, id, code, now.clock);
                 node.look(self.now);
@@ -271,16 +272,19 @@ impl Cluster {
             }
             8..=9 => self.watch_breaks(at),
             _ => {
-                let hangs = match (rng.u8(..3), &mut self.control, &mut self.placer, &mut node.agent) {
+                let hangs = match (rng.u8(..4), &mut self.control, &mut self.placer, &mut node.agent) {
                     (0, Ok(control), ..) => &mut control.cache,
                     (1, _, Ok(placer), _) => &mut placer.cache,
                     (2, .., Some(agent)) => &mut agent.cache,
-                    _ => return String::new(),
+                    (3, ..) => &mut self.proxy.cache,
+                    _ => return "nothing".to_owned(),
                 };
-                let reads = hangs.reads();
-                let Some(of) = rng.choice(&reads) else { return String::new() };
-                hangs.hangs.insert(*of, until);
-                format!("a watch of {} hangs until {until:?}", of.1)
+                if hangs.len() == 0 {
+                    return "nothing".to_owned();
+                }
+                let at = rng.usize(..hangs.len());
+                hangs.hang(at, until);
+                format!("a watch of {} hangs until {until:?}", hangs.of(at))
             }
         }
     }
@@ -288,19 +292,24 @@ impl Cluster {
     fn watch_breaks(&mut self, at: usize) -> String {
         let rng = &mut self.rng;
         let (node, ours) = (&mut self.nodes[at], Now::new(self.now, self.ahead));
-        match (rng.u8(..3), &mut self.control, &mut self.placer) {
+        match (rng.u8(..4), &mut self.control, &mut self.placer) {
             (0, Ok(control), _) => {
-                let Some(of) = rng.choice(control.cache.reads()) else { return String::new() };
-                control.relist(of, &self.server);
-                format!("the controllers list {} anew", of.1)
+                let at = rng.usize(..control.cache.len());
+                control.relist(at, &self.server);
+                format!("the controllers list {} anew", control.cache.of(at))
             }
             (1, _, Ok(placer)) => {
-                let Some(of) = rng.choice(placer.cache.reads()) else { return String::new() };
-                placer.relist(of, &self.server, ours);
-                format!("the scheduler lists {} anew", of.1)
+                let at = rng.usize(..placer.cache.len());
+                placer.relist(at, &self.server, ours);
+                format!("the scheduler lists {} anew", placer.cache.of(at))
+            }
+            (2, ..) => {
+                let at = rng.usize(..self.proxy.cache.len());
+                self.proxy.relist(at, &self.server);
+                format!("the proxy lists {} anew", self.proxy.cache.of(at))
             }
             _ => {
-                node.relist(("", "pods"), &self.server, Now::new(self.now, node.ahead));
+                node.relist(node::PODS_WATCH, &self.server, Now::new(self.now, node.ahead));
                 format!("{} lists its pods anew", node.name)
             }
         }

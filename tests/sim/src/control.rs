@@ -1,22 +1,21 @@
-//! The process of the controllers: as `control::run`, but one request at a time, and whoever holds the dice says which.
+//! The process of the controllers: as `control::run`, but one thing at a time, and whoever holds the dice says which.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use control::pending::{Expected, Pending, State};
-use control::queue::Queue;
-use controllers::{Controller, Facts, Key, Mutation, Outcome, Refused, World};
+use control::answer::{End, judge};
+use control::pending::Expected;
+use control::work::{self, Work};
+use controllers::{Controller, Facts, Key, Mutation, Outcome, World};
 use fastrand::Rng;
 use jiff::Timestamp;
-use proto_kube::{GroupResource, object};
+use proto_kube::GroupResource;
 
 use crate::cache::Cache;
-use crate::server::{Change, Of, Server, Trouble, said, target, words};
+use crate::server::{Answer, Change, Of, Server, Trouble, words};
 use crate::time::Now;
 
 const ROUNDS_MAX: usize = 16;
-const SLEEP_MIN: Duration = Duration::from_millis(20);
-const SLEEP_MAX: Duration = Duration::from_secs(60);
 const TRIES: u32 = 6;
 
 /// Decisions on their way to the server.
@@ -26,31 +25,22 @@ struct Round {
     expected: Vec<Expected>,
     again: Option<Timestamp>,
     tries: u32,
-    /// Not before.
+    /// What the server has said to the first of them, if it was asked; and when that is known.
+    answer: Option<Answer>,
     at: Duration,
-}
-
-/// How a round ended.
-enum End {
-    Done,
-    Again(Duration),
-    Refused(Box<Refused>),
 }
 
 /// A controller at work.
 struct Worker {
     controller: Box<dyn Controller>,
     inbox: VecDeque<Change>,
-    queue: Queue<Key>,
-    pending: Pending<Key>,
-    refused: BTreeMap<Key, Refused>,
-    told: BTreeSet<Key>,
+    work: Work,
     rounds: Vec<Round>,
 }
 
 /// What can be done next.
 enum Step {
-    See(Of),
+    See(usize),
     Heed(usize),
     Work(usize),
     Go(usize, usize),
@@ -61,6 +51,8 @@ enum Step {
 pub(crate) struct Control {
     pub(crate) cache: Cache,
     workers: Vec<Worker>,
+    /// The workers that each watch is for.
+    readers: Vec<Vec<usize>>,
     facts: Facts,
 }
 
@@ -78,49 +70,48 @@ pub(crate) fn reads() -> Vec<Of> {
 
 impl Control {
     /// Starts it anew.
-    pub(crate) fn new(server: &Server) -> Self {
+    pub(crate) fn new(server: &mut Server) -> Self {
         let worker = |controller| Worker {
             controller,
             inbox: VecDeque::new(),
-            queue: Queue::default(),
-            pending: Pending::default(),
-            refused: BTreeMap::new(),
-            told: BTreeSet::new(),
+            work: Work::default(),
             rounds: Vec::new(),
         };
-        let workers = controllers::all().into_iter().map(worker).collect();
-        let (cache, events) = Cache::new(&reads(), None, server);
-        let mut control = Self { cache, workers, facts: facts() };
-        control.tell(&events);
+        let workers: Vec<Worker> = controllers::all().into_iter().map(worker).collect();
+        let reads = reads();
+        let of = |of: &Of| {
+            (0..workers.len()).filter(|at| workers[*at].controller.watches().contains(of)).collect()
+        };
+        let readers = reads.iter().map(of).collect();
+        let cache = Cache::new(&reads, None, server);
+        let mut control = Self { cache, workers, readers, facts: facts() };
+        (0..reads.len()).for_each(|at| control.relist(at, server));
         control
     }
 
-    fn tell(&mut self, events: &[Change]) {
-        for event in events {
-            let of = (event.resource.group, event.resource.plural);
-            for worker in self.workers.iter_mut().filter(|w| w.controller.watches().contains(&of)) {
-                worker.inbox.push_back(event.clone());
-            }
+    fn tell(&mut self, at: usize, events: &[Change]) {
+        for worker in &self.readers[at] {
+            self.workers[*worker].inbox.extend(events.iter().cloned());
         }
     }
 
     /// A watch broke.
-    pub(crate) fn relist(&mut self, of: Of, server: &Server) {
-        let events = self.cache.relist(of, server);
-        self.tell(&events);
+    pub(crate) fn relist(&mut self, at: usize, server: &Server) {
+        let events = self.cache.relist(at, server);
+        self.tell(at, &events);
     }
 
     fn steps(&self, server: &Server, now: Duration) -> Vec<Step> {
-        let mut steps: Vec<Step> = self.cache.behind(server, now).into_iter().map(Step::See).collect();
+        let mut steps: Vec<Step> = self.cache.behind(server, now).map(Step::See).collect();
         for (at, worker) in self.workers.iter().enumerate() {
             if !worker.inbox.is_empty() {
                 steps.push(Step::Heed(at));
             }
-            let due = worker.queue.depth() > 0 || worker.queue.wake_at().is_some_and(|at| at <= now);
+            let due = worker.work.depth() > 0 || worker.work.wake_at().is_some_and(|at| at <= now);
             if due && worker.rounds.len() < ROUNDS_MAX {
                 steps.push(Step::Work(at));
             }
-            if worker.pending.wake_at().is_some_and(|at| at <= now) {
+            if worker.work.ask_at().is_some_and(|at| at <= now) {
                 steps.push(Step::Ask(at));
             }
             let rounds = worker.rounds.iter().enumerate().filter(|(_, round)| round.at <= now);
@@ -136,186 +127,137 @@ impl Control {
         }
         let of = |worker: &Worker| {
             let rounds = worker.rounds.iter().map(|round| round.at);
-            rounds.chain(worker.queue.wake_at()).chain(worker.pending.wake_at()).min()
+            rounds.chain(worker.work.wake_at()).chain(worker.work.ask_at()).min()
         };
         self.workers.iter().filter_map(of).chain(self.cache.wake_at(server)).min()
     }
 
-    /// Does one thing; what, for people.
-    pub(crate) fn step(&mut self, server: &mut Server, now: Now, rng: &mut Rng) -> Option<String> {
+    /// Does one thing.
+    pub(crate) fn step(&mut self, server: &mut Server, now: Now, rng: &mut Rng) {
         let mut steps = self.steps(server, now.since);
         if steps.is_empty() {
-            return None;
+            return;
         }
         let step = steps.swap_remove(rng.usize(..steps.len()));
         match step {
-            Step::See(of) => {
-                let events = self.cache.see(of, server, rng.usize(1..8));
-                self.tell(&events);
-                Some(format!("control sees {} of {}", events.len(), of.1))
+            Step::See(at) => {
+                let events = self.cache.see(at, server, rng.usize(1..8));
+                self.tell(at, &events);
+                server.say(|| format!("control sees {} of {}", events.len(), self.cache.of(at)));
             }
-            Step::Heed(at) => {
-                let most = rng.usize(1..64);
-                self.workers[at].heed(&self.cache, most);
-                None
-            }
-            Step::Ask(at) => {
-                self.workers[at].ask(&self.cache, server, now, rng);
-                None
-            }
-            Step::Work(at) => self.workers[at].work(&self.cache, &self.facts, now),
-            Step::Go(at, round) => Some(self.workers[at].go(round, &self.cache, server, now, rng)),
+            Step::Heed(at) => self.workers[at].heed(&self.cache, rng.usize(1..64)),
+            Step::Ask(at) => self.workers[at].ask(&self.cache, server, now, rng),
+            Step::Work(at) => self.workers[at].work(&self.cache, &self.facts, server, now),
+            Step::Go(at, round) => self.workers[at].go(round, &self.cache, server, now, rng),
         }
     }
 }
 
 impl Worker {
     fn heed(&mut self, cache: &Cache, most: usize) {
-        for _ in 0..most {
-            let Some(Change { resource, old, new }) = self.inbox.pop_front() else { return };
+        for Change { resource, old, new } in self.inbox.drain(..most.min(self.inbox.len())) {
             let of: GroupResource<'_> = resource.group_resource();
-            for key in self.controller.keys(cache, of, old.as_deref(), new.as_deref()) {
-                self.queue.add(key);
-            }
-            for key in self.pending.saw(resource, old.as_deref(), new.as_deref()) {
-                self.queue.done(&key);
-            }
+            let (old, new) = (old.as_deref(), new.as_deref());
+            self.work.heed(self.controller.keys(cache, of, old, new), resource, old, new);
         }
     }
 
     /// Asks the server for what the cache does not show.
     fn ask(&mut self, cache: &Cache, server: &Server, now: Now, rng: &mut Rng) {
-        let mut overdue = self.pending.overdue(now.since);
+        let mut overdue = self.work.overdue(now.since);
         overdue.sort_by(|a, b| (a.0.plural, &a.1, &a.2).cmp(&(b.0.plural, &b.1, &b.2)));
         for id in overdue {
             if server.trouble > 0 && rng.u32(..100) < server.trouble {
                 continue;
             }
             let found = server.get((id.0.group, id.0.plural), &id.1, &id.2);
-            for key in self.pending.answered(&id, found.as_deref(), cache) {
-                self.queue.done(&key);
-            }
+            self.work.answered(&id, found.as_deref(), cache);
         }
     }
 
-    fn work(&mut self, cache: &Cache, facts: &Facts, now: Now) -> Option<String> {
-        let key = self.queue.take(now.since)?;
-        let refused = self.refused.remove(&key);
-        if refused.is_some() {
-            self.told.insert(key.clone());
-        }
+    fn work(&mut self, cache: &Cache, facts: &Facts, server: &mut Server, now: Now) {
+        let Some((key, refused)) = self.work.take(now.since) else { return };
         let world = World { view: cache, facts, now: now.clock, refused: refused.as_ref() };
         let Outcome { mutations, again } = self.controller.reconcile(&world, &key);
-        if mutations.is_empty() {
-            self.finish(key, End::Done, again, now);
-            return None;
-        }
-        let words = format!("{} decides on {}/{}: {}", self.controller.name(), key.0, key.1, mutations.len());
-        self.rounds.push(Round {
+        let round = Round {
             key,
             todo: mutations.into(),
             expected: Vec::new(),
             again,
             tries: 0,
+            answer: None,
             at: now.since,
-        });
-        Some(words)
+        };
+        if round.todo.is_empty() {
+            return self.finish(round, End::Done, cache, now);
+        }
+        let (name, (namespace, of)) = (self.controller.name(), &round.key);
+        server.say(|| format!("{name} decides on {namespace}/{of}: {}", round.todo.len()));
+        self.rounds.push(round);
     }
 
-    /// Makes the next change of a round.
-    fn go(&mut self, at: usize, cache: &Cache, server: &mut Server, now: Now, rng: &mut Rng) -> String {
+    /// Asks for the next change of a round, or takes the answer. Creations that stand together are made in any order, as
+    /// deletions are.
+    fn go(&mut self, at: usize, cache: &Cache, server: &mut Server, now: Now, rng: &mut Rng) {
         let round = &mut self.rounds[at];
-        let Some(mutation) = round.todo.front().cloned() else { return String::new() };
-        let answer = server.ask(self.controller.name(), &mutation, now.clock, rng);
-        let line = format!("{}: {} -> {}", self.controller.name(), words(&mutation), said(&answer));
+        let Some(answer) = round.answer.take() else {
+            if round.tries == 0 {
+                let alike = round.todo.iter().take_while(|m| is_alike(&round.todo[0], m)).count();
+                round.todo.swap(0, rng.usize(..alike.max(1)));
+            }
+            round.answer = Some(server.ask(self.controller.name(), &round.todo[0], now, rng));
+            round.at = now.since + server.takes(rng);
+            return;
+        };
         let end = match answer {
             Ok(Some(expected)) => {
                 round.expected.extend(expected);
-                round.tries = 0;
-                round.todo.pop_front();
-                round.todo.is_empty().then_some(End::Done)
+                End::Done
             }
-            Ok(None) => Some(End::Again(Duration::ZERO)),
+            Ok(None) => End::Again(Duration::ZERO),
             Err(trouble) => {
                 round.tries += 1;
                 let unanswered = matches!(trouble, Trouble::Unanswered);
                 let uncertain = unanswered || matches!(&trouble, Trouble::Status(s) if s.code >= 500);
-                let is_creation = matches!(mutation, Mutation::Create(..));
+                let is_creation = matches!(round.todo[0], Mutation::Create(..));
                 if is_creation && uncertain && (unanswered || round.tries < TRIES) {
                     round.at = now.since + Duration::from_millis(100);
-                    None
-                } else {
-                    let (expected, end) = judge(mutation, trouble);
-                    round.expected.extend(expected);
-                    match end {
-                        End::Done => {
-                            round.todo.pop_front();
-                            round.todo.is_empty().then_some(End::Done)
-                        }
-                        end => Some(end),
-                    }
+                    return;
                 }
+                let (expected, end) = judge(round.todo[0].clone(), trouble.status());
+                round.expected.extend(expected);
+                end
             }
         };
-        if let Some(end) = end {
-            let Round { key, expected, again, .. } = self.rounds.swap_remove(at);
-            let reads = |e: &Expected| self.controller.watches().contains(&(e.id.0.group, e.id.0.plural));
-            for expected in expected.into_iter().filter(reads) {
-                self.pending.expect(&key, expected, cache, now.since);
+        if matches!(end, End::Done) {
+            round.tries = 0;
+            round.todo.pop_front();
+            if !round.todo.is_empty() {
+                return;
             }
-            self.finish(key, end, again, now);
         }
-        line
+        let round = self.rounds.swap_remove(at);
+        self.finish(round, end, cache, now);
     }
 
-    fn finish(&mut self, key: Key, end: End, again: Option<Timestamp>, now: Now) {
-        let was_told = self.told.remove(&key);
-        match end {
-            End::Refused(refused) if !was_told => {
-                self.refused.insert(key.clone(), *refused);
-                self.queue.add(key.clone());
-            }
-            End::Done if !was_told => {
-                self.queue.succeeded(&key);
-                if let Some(again) = again {
-                    let wait = Duration::try_from(again.duration_since(now.clock)).unwrap_or_default();
-                    self.queue.add_at(key.clone(), now.since + wait.clamp(SLEEP_MIN, SLEEP_MAX));
-                }
-            }
-            End::Again(least) => self.queue.failed(key.clone(), now.since, least),
-            End::Refused(_) | End::Done => self.queue.failed(key.clone(), now.since, Duration::ZERO),
-        }
-        if self.pending.is_clear(&key) {
-            self.queue.done(&key);
-        }
+    fn finish(&mut self, round: Round, end: End, cache: &Cache, now: Now) {
+        let Round { key, mut expected, again, .. } = round;
+        expected.retain(|e| self.controller.watches().contains(&(e.id.0.group, e.id.0.plural)));
+        let again = again.map(|again| work::wait(again, now.clock));
+        self.work.finish(work::Round { key, expected, end, again }, cache, now.since);
     }
 }
 
-/// What an answer other than yes means, as `control` judges it.
-fn judge(mutation: Mutation, trouble: Trouble) -> (Option<Expected>, End) {
-    let unknown = |m: &Mutation| target(m).map(|id| Expected { id, state: State::Unknown });
-    let again = End::Again(Duration::ZERO);
-    let Trouble::Status(status) = trouble else { return (unknown(&mutation), again) };
-    match (status.code, &mutation) {
-        (409, Mutation::Create(..)) if status.reason == "AlreadyExists" => {
-            let expected = target(&mutation).map(|id| Expected { id, state: State::Version(0) });
-            (expected, End::Done)
-        }
-        (404, Mutation::Delete(_, _, options)) => {
-            let uid = object::text(options, &["preconditions", "uid"]).to_owned();
-            (target(&mutation).map(|id| Expected { id, state: State::Gone(uid) }), End::Done)
-        }
-        (409, Mutation::Create(..)) => (None, again),
-        (404 | 409, _) if !matches!(mutation, Mutation::Create(..)) => (unknown(&mutation), again),
-        (429, _) => (None, End::Again(Duration::from_secs(1))),
-        (500.., _) => (unknown(&mutation), again),
-        _ => (None, End::Refused(Box::new(Refused { mutation, status }))),
-    }
+/// Whether two changes may be asked for side by side.
+fn is_alike(one: &Mutation, other: &Mutation) -> bool {
+    use Mutation::{Create, Delete};
+    matches!((one, other), (Create(..), Create(..)) | (Delete(..), Delete(..)))
 }
 
 /// What controllers that have forgotten everything would change in the cluster as it is, messages left out.
-pub(crate) fn wishes(server: &Server, now: Timestamp) -> Vec<String> {
-    let (cache, events) = Cache::new(&reads(), None, server);
+pub(crate) fn wishes(server: &mut Server, now: Timestamp) -> Vec<String> {
+    let mut cache = Cache::new(&reads(), None, server);
+    let events = cache.list_all(server);
     let facts = facts();
     let mut wishes = Vec::new();
     for controller in controllers::all() {

@@ -1,22 +1,44 @@
-//! What must hold after every step, each law by its name.
+//! What must hold after every step, each law by its name. Beside each stands what was broken to see it caught, within the
+//! seeds that CI runs.
+//!
+//! | law | what holds | seen to fail when |
+//! |---|---|---|
+//! | `stays` | a bound pod never changes its node | (the server refuses a second binding) |
+//! | `runs_once` | no container runs twice, no pod on two nodes | what an action is about is not `in_flight` |
+//! | `looked_after` | what a runtime has its agent knows | an agent starts without its disk; what nobody wants is not adopted |
+//! | `none_too_many` | a `ReplicaSet`, a `DaemonSet` have no pod too many | `Pending` does not wait for own writes |
+//! | `fits` | a node's pods do not ask for more than it has | `filter::fits` is always yes; a pod does not count from the decision on |
+//! | `placed` | no pod waits where there is room, or less important ones | the queue's `heed` wakes nobody, or not for a node, or not for a pod that leaves; a failed binding is kept, or not tried again; `Placing` forgets what it has assumed; nominated pods are not counted; nobody who may send others away is woken when one leaves |
+//! | `lesser` | nobody makes room for the equally important | victims of the same priority |
+//! | `rolls` | what `maxUnavailable` and `maxSurge` promise | `shrink_old` or `room_for_new` is off by one |
+//! | `slices` | a pod that is gone is soon listed no more | a key that was changed while busy is not looked at again |
+//! | `lists_ready` | nobody is listed as ready who never was | an endpoint is always ready |
+//! | `own_ranges` | no two nodes have one range of addresses | ranges in use count as free; `PodCidrs` forgets what it has promised, and a write comes late |
+//! | `no_living_owner` | nothing is collected whose owner lives | |
+//! | `comes_to_rest` | in the end wishes are met as far as there is room, nothing is left over or wanted, slices and the proxy's rules name who is ready | overdue writes are not asked for; every answer is taken for yes; a taint is never taken away; pods that went while the agent was away are kept; a pod of a job counts as failed and as succeeded |
+
+mod rest;
+mod room;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use controllers::Mutation;
-use proto_kube::quantity::Quantity;
 use proto_kube::{object, pod};
+use scheduler::{Pod, Refusal};
 use serde_json::Value;
 
 use crate::node::Node;
 use crate::server::{Change, Of, Server};
 use crate::time::seconds;
 
+pub(crate) use rest::unmet;
+
 /// The controller whose deletions are looked at.
 pub(crate) const COLLECTOR: &str = "generic-garbage-collector";
 const PODS: Of = ("", "pods");
 const NODES: Of = ("", "nodes");
-/// How long a slice may list a pod that is gone, when nothing goes wrong.
+/// How long a slice may list a pod that is gone, and a pod may wait though there is room, when nothing goes wrong.
 const SETTLE: Duration = seconds(90);
 
 /// What the laws remember.
@@ -28,6 +50,10 @@ pub(crate) struct Laws {
     wanted: BTreeMap<String, Vec<(Duration, i64)>>,
     /// When each pod went, by uid.
     gone: BTreeMap<String, Duration>,
+    /// The pods that were ready once, by uid.
+    ready: BTreeSet<String>,
+    /// Since when pods wait that could run, by uid.
+    waiting: BTreeMap<String, Duration>,
     /// The Deployments that were once complete, in a cluster without faults: name, and how many pods must be ready.
     complete: BTreeSet<String>,
     /// Whether faults and people other than rolling updates leave the cluster alone.
@@ -46,34 +72,95 @@ impl Laws {
     ///
     /// # Errors
     /// The law that does not hold.
-    pub(crate) fn check(&mut self, server: &mut Server, nodes: &[Node], now: Duration) -> Result<(), String> {
+    pub(crate) fn check(
+        &mut self,
+        server: &mut Server,
+        nodes: &mut [Node],
+        now: Duration,
+    ) -> Result<(), String> {
         if let Some(broken) = server.broken.take() {
             return Err(broken);
         }
-        runs_once(nodes)?;
-        let changes = std::mem::take(&mut server.fresh);
-        for change in changes.iter().filter(|c| c.resource.plural == "replicasets") {
-            if let Some(set) = &change.new {
-                let wanted = object::number(set, &["spec", "replicas"]).unwrap_or(1);
-                self.wanted.entry(object::uid(set).to_owned()).or_default().push((now, wanted));
+        for node in nodes.iter() {
+            if let Some(uid) = node.forgotten() {
+                return Err(format!("looked_after: nobody on {} looks after {uid}", node.name));
             }
         }
-        let pods: Vec<&Change> = changes.iter().filter(|c| c.resource.plural == "pods").collect();
-        if !pods.is_empty() {
-            for change in pods {
-                self.stays(change)?;
-                if let (Some(old), None) = (&change.old, &change.new) {
-                    self.gone.insert(object::uid(old).to_owned(), now);
-                }
-            }
-            fits(server)?;
-            self.none_too_many(server, now)?;
-            if self.calm {
-                self.rolls(server)?;
+        if nodes.iter_mut().fold(false, |any, node| std::mem::take(&mut node.runtime.changed) | any) {
+            runs_once(nodes)?;
+        }
+        for change in std::mem::take(&mut server.fresh) {
+            match change.resource.plural {
+                "replicasets" => self.set(server, &change, now)?,
+                "pods" => self.pod(server, &change, now)?,
+                "nodes" => own_ranges(server)?,
+                "endpointslices" => self.lists_ready(&change)?,
+                _ => {}
             }
         }
-        if changes.iter().any(|c| c.resource.plural == "nodes") {
-            own_ranges(server)?;
+        Ok(())
+    }
+
+    fn set(&mut self, server: &Server, change: &Change, now: Duration) -> Result<(), String> {
+        if let Some(set) = &change.new {
+            let wanted = object::number(set, &["spec", "replicas"]).unwrap_or(1);
+            self.wanted.entry(object::uid(set).to_owned()).or_default().push((now, wanted));
+        }
+        if self.calm { self.rolls(server) } else { Ok(()) }
+    }
+
+    fn pod(&mut self, server: &Server, change: &Change, now: Duration) -> Result<(), String> {
+        self.stays(change)?;
+        let node = |pod: &Value| object::text(pod, &["spec", "nodeName"]).to_owned();
+        match (&change.old, &change.new) {
+            (None, Some(_)) => self.none_too_many(server, now)?,
+            (Some(old), Some(new)) if node(old) != node(new) => {
+                room::fits(server)?;
+                // Its room is no longer for others.
+                self.waiting.clear();
+            }
+            (Some(old), None) => drop(self.gone.insert(object::uid(old).to_owned(), now)),
+            _ => {}
+        }
+        if let Some(pod) = change.new.as_ref().filter(|pod| pod::is_ready(pod)) {
+            self.ready.insert(object::uid(pod).to_owned());
+        }
+        if self.calm { self.rolls(server) } else { Ok(()) }
+    }
+
+    /// Nothing happens for a while.
+    ///
+    /// # Errors
+    /// The law that does not hold.
+    pub(crate) fn wait(&mut self, server: &Server, now: Duration) -> Result<(), String> {
+        self.slices(server, now)?;
+        self.placed(server, now)
+    }
+
+    /// A pod is not left waiting where there is room for it, or others are less important.
+    fn placed(&mut self, server: &Server, now: Duration) -> Result<(), String> {
+        let could: BTreeMap<String, String> = room::could_run(server);
+        self.waiting.retain(|uid, _| could.contains_key(uid));
+        for (uid, why) in could {
+            let since = *self.waiting.entry(uid).or_insert(now);
+            if now > since.max(self.troubled) + SETTLE {
+                return Err(format!("placed: {why}, since {since:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Slices call no pod ready that never was.
+    fn lists_ready(&self, change: &Change) -> Result<(), String> {
+        let Some(slice) = &change.new else { return Ok(()) };
+        for endpoint in object::items(slice, &["endpoints"]).filter(|e| e["conditions"]["ready"] == true) {
+            if !self.ready.contains(object::text(endpoint, &["targetRef", "uid"])) {
+                let name = object::text(endpoint, &["targetRef", "name"]);
+                return Err(format!(
+                    "lists_ready: {} lists {name}, which never was ready",
+                    object::name(slice)
+                ));
+            }
         }
         Ok(())
     }
@@ -99,7 +186,8 @@ impl Laws {
         for pod in server.list(PODS) {
             let Some(owner) = object::controller(&pod) else { continue };
             let node = object::text(&pod, &["spec", "nodeName"]);
-            if object::is_terminating(&pod) || pod::has_ended(&pod) {
+            let made_late = server.made_late.contains(object::uid(&pod));
+            if object::is_terminating(&pod) || pod::has_ended(&pod) || made_late {
                 continue;
             }
             match owner.kind {
@@ -127,8 +215,8 @@ impl Laws {
     }
 
     /// A rolling update without faults is never below what must be available, nor do its `ReplicaSet`s together want more
-    /// than the surge allows. Their pods may be more for a moment: a new one is made while its elder is still to be deleted,
-    /// as upstream has it.
+    /// than the surge allows: what upstream decides by (`NewRSNewReplicas`: the sum of `spec.replicas`) and holds its own
+    /// tests to. Their pods may be more for a moment: a new one is made while its elder is still to be deleted.
     fn rolls(&mut self, server: &Server) -> Result<(), String> {
         for deployment in server.list(("apps", "deployments")) {
             let name = object::name(&deployment).to_owned();
@@ -154,10 +242,7 @@ impl Laws {
     }
 
     /// Slices list no pod that is gone for long.
-    ///
-    /// # Errors
-    /// The one that does.
-    pub(crate) fn slices(&self, server: &Server, now: Duration) -> Result<(), String> {
+    fn slices(&self, server: &Server, now: Duration) -> Result<(), String> {
         for slice in server.list(("discovery.k8s.io", "endpointslices")) {
             for endpoint in object::items(&slice, &["endpoints"]) {
                 let uid = object::text(endpoint, &["targetRef", "uid"]);
@@ -187,30 +272,6 @@ fn runs_once(nodes: &[Node]) -> Result<(), String> {
             if let Some(other) = places.insert(uid, &node.name).filter(|other| *other != node.name) {
                 return Err(format!("runs_once: {uid} runs on {other} and {}", node.name));
             }
-        }
-    }
-    Ok(())
-}
-
-/// The bound pods of a node do not ask for more than it has.
-fn fits(server: &Server) -> Result<(), String> {
-    let mut taken: BTreeMap<String, (i64, i64)> = BTreeMap::new();
-    for pod in server.list(PODS) {
-        let node = object::text(&pod, &["spec", "nodeName"]);
-        if node.is_empty() || pod::has_ended(&pod) {
-            continue;
-        }
-        let taken = taken.entry(node.to_owned()).or_default();
-        for container in object::items(&pod, &["spec", "containers"]) {
-            taken.0 += Quantity::of(&container["resources"]["requests"]["cpu"]).amount.millis();
-        }
-        taken.1 += 1;
-    }
-    for (name, (cpu, pods)) in taken {
-        let Some(node) = server.get(NODES, "", &name) else { continue };
-        let has = |key: &str| Quantity::of(&node["status"]["allocatable"][key]).amount;
-        if cpu > has("cpu").millis() || pods > has("pods").units() {
-            return Err(format!("fits: {name} has {pods} pods that want {cpu}m"));
         }
     }
     Ok(())
@@ -259,48 +320,17 @@ pub(crate) fn no_living_owner(server: &Server, mutation: &Mutation) -> Result<()
     Ok(())
 }
 
-/// What a cluster still lacks that has had its time: every wish of people is met, nothing is left over, and nobody wants
-/// to change anything.
-pub(crate) fn unmet(server: &Server, nodes: &[Node]) -> Vec<String> {
-    let mut unmet = Vec::new();
-    for (of, wanted, found) in [
-        (("apps", "deployments"), &["spec", "replicas"][..], &["status", "availableReplicas"][..]),
-        (("apps", "deployments"), &["spec", "replicas"], &["status", "updatedReplicas"]),
-        (("apps", "deployments"), &["spec", "replicas"], &["status", "replicas"]),
-        (("apps", "statefulsets"), &["spec", "replicas"], &["status", "readyReplicas"]),
-        (("apps", "daemonsets"), &["status", "desiredNumberScheduled"], &["status", "numberReady"]),
-        (("batch", "jobs"), &["spec", "completions"], &["status", "succeeded"]),
-    ] {
-        for object in server.list(of) {
-            let [wanted, found] = [wanted, found].map(|path| object::number(&object, path).unwrap_or(0));
-            if wanted != found {
-                unmet.push(format!("{} {}: {found} of {wanted}", of.1, object::name(&object)));
-            }
+/// Who is sent away is less important than who comes, and less important ones only are to wait longer for that.
+pub(crate) fn lesser(pod: &Pod, refusal: &Refusal) -> Result<(), String> {
+    let preemption = refusal.preemption.iter();
+    let others = preemption.flat_map(|preemption| preemption.victims.iter().chain(&preemption.displaced));
+    for other in others {
+        if other.priority >= pod.priority {
+            return Err(format!(
+                "lesser: {} is to make room for {}, no more important",
+                other.name, pod.name
+            ));
         }
     }
-    let mut uids = BTreeSet::new();
-    for pod in server.list(PODS) {
-        let (name, node) = (object::name(&pod), object::text(&pod, &["spec", "nodeName"]));
-        uids.insert(object::uid(&pod).to_owned());
-        if object::is_terminating(&pod) {
-            unmet.push(format!("pod {name} on {node} is still to go"));
-        }
-        if let Some(owner) = object::controller(&pod) {
-            let of = proto_kube::resource::all().iter().find(|r| r.kind == owner.kind);
-            let found =
-                of.and_then(|of| server.get((of.group, of.plural), object::namespace(&pod), owner.name));
-            if found.is_none_or(|found| object::uid(&found) != owner.uid) {
-                unmet.push(format!("pod {name} has lost its {} {}", owner.kind, owner.name));
-            }
-        }
-    }
-    for node in nodes {
-        unmet.extend(
-            node.has()
-                .into_iter()
-                .filter(|uid| !uids.contains(*uid))
-                .map(|uid| format!("{} has {uid}", node.name)),
-        );
-    }
-    unmet
+    Ok(())
 }

@@ -21,6 +21,8 @@ use crate::time::{Now, seconds};
 /// How many pods it takes.
 const PODS: i64 = 20;
 const READS: [Of; 2] = [("", "nodes"), ("", "pods")];
+/// Which of them is of the pods.
+pub(crate) const PODS_WATCH: usize = 1;
 
 /// What is told of a pod.
 struct Told {
@@ -65,12 +67,14 @@ pub(crate) struct Node {
     pub(crate) off_until: Option<Duration>,
     /// How far its clock is ahead, in seconds.
     pub(crate) ahead: i64,
+    /// What was written is lost, and the API server has not been heard since: nobody knows what is here.
+    forgot: bool,
     /// A law that it has broken.
     pub(crate) broken: Option<String>,
 }
 
 enum Step {
-    See(Of),
+    See(usize),
     Sync,
     Pass,
     Plan,
@@ -81,16 +85,17 @@ enum Step {
 
 impl Node {
     /// A machine without anything.
-    pub(crate) fn new(name: String, cpu: i64) -> Self {
+    pub(crate) fn new(number: u8, cpu: i64) -> Self {
         Self {
-            name,
+            name: format!("n{number}"),
             cpu,
-            runtime: Runtime::default(),
+            runtime: Runtime::new(number),
             agent: None,
             disk: Vec::new(),
             cut_until: Duration::ZERO,
             off_until: None,
             ahead: 0,
+            forgot: false,
             broken: None,
         }
     }
@@ -124,14 +129,15 @@ impl Node {
     }
 
     /// The agent hears of the API server for the first time.
-    fn sync(&mut self, server: &Server, now: Now) -> Option<String> {
-        let agent = self.agent.as_mut()?;
-        let (cache, events) = Cache::new(&READS, Some(&self.name), server);
-        agent.cache = cache;
+    fn sync(&mut self, server: &mut Server, now: Now) {
+        let Some(agent) = &mut self.agent else { return };
+        agent.cache = Cache::new(&READS, Some(&self.name), server);
+        let events = agent.cache.list_all(server);
         agent.take(&events, &self.name, now);
         agent.synced(now);
         self.adopt(now);
-        Some(format!("{} has {} pods to look after", self.name, events.len()))
+        self.forgot = false;
+        server.say(|| format!("{} has {} pods to look after", self.name, events.len()));
     }
 
     /// The agent dies; of what it was doing some has happened.
@@ -150,15 +156,21 @@ impl Node {
         self.runtime.fail(now);
         self.off_until = Some(until);
         if lost {
-            self.runtime = Runtime::default();
+            self.runtime.lose();
             self.disk.clear();
         }
     }
 
+    /// What is written of pods is lost, though they run on.
+    pub(crate) fn forget(&mut self) {
+        self.disk.clear();
+        self.forgot = true;
+    }
+
     /// A watch broke.
-    pub(crate) fn relist(&mut self, of: Of, server: &Server, now: Now) {
+    pub(crate) fn relist(&mut self, at: usize, server: &Server, now: Now) {
         let Some(agent) = self.agent.as_mut().filter(|agent| agent.synced) else { return };
-        let events = agent.cache.relist(of, server);
+        let events = agent.cache.relist(at, server);
         agent.take(&events, &self.name, now);
     }
 
@@ -179,7 +191,7 @@ impl Node {
         if self.cut_until <= now && !agent.synced {
             steps.push(Step::Sync);
         } else if self.cut_until <= now {
-            steps.extend(agent.cache.behind(server, now).into_iter().map(Step::See));
+            steps.extend(agent.cache.behind(server, now).map(Step::See));
             let due = agent.told.iter().filter(|(_, told)| told.due.is_some_and(|at| at <= now));
             steps.extend(due.map(|(uid, _)| Step::Report(uid.clone())));
             if agent.beat_at <= now {
@@ -207,41 +219,37 @@ impl Node {
         work.chain(agent.plan_at).chain(talk).chain(runtime).min()
     }
 
-    /// Does one thing; what, for people.
-    pub(crate) fn step(&mut self, server: &mut Server, now: Now, rng: &mut Rng) -> Option<String> {
+    /// Does one thing.
+    pub(crate) fn step(&mut self, server: &mut Server, now: Now, rng: &mut Rng) {
         if self.off_until.is_some_and(|until| until <= now.since) {
             self.off_until = None;
             self.start(now);
-            return Some(format!("{} is on again", self.name));
+            return server.say(|| format!("{} is on again", self.name));
         }
         let mut steps = self.steps(server, now.since);
         if steps.is_empty() {
-            return None;
+            return;
         }
-        let step = steps.swap_remove(rng.usize(..steps.len()));
-        if let Step::Pass = step {
-            let ended = self.runtime.pass(now);
-            self.look(now.since);
-            return Some(format!("{}: {ended:?} end", self.name));
-        }
-        if let Step::Sync = step {
-            return self.sync(server, now);
-        }
-        let agent = self.agent.as_mut()?;
-        match step {
-            Step::Pass | Step::Sync => None,
-            Step::See(of) => {
-                let events = agent.cache.see(of, server, rng.usize(1..8));
+        match (steps.swap_remove(rng.usize(..steps.len())), &mut self.agent) {
+            (Step::Pass, _) => {
+                let ended = self.runtime.pass(now);
+                self.look(now.since);
+                server.say(|| format!("{}: {ended:?} end", self.name));
+            }
+            (Step::Sync, _) => self.sync(server, now),
+            (Step::Plan, _) => self.plan(server, now, rng),
+            (Step::Finish(at), _) => self.finish(at, server, now, rng),
+            (Step::See(at), Some(agent)) => {
+                let events = agent.cache.see(at, server, rng.usize(1..8));
                 agent.take(&events, &self.name, now);
-                Some(format!("{} sees {} of {}", self.name, events.len(), of.1))
+                server.say(|| format!("{} sees {} of {}", self.name, events.len(), agent.cache.of(at)));
             }
-            Step::Plan => self.plan(now, rng),
-            Step::Finish(at) => self.finish(at, server.trouble, now, rng),
-            Step::Report(uid) => agent.report(&uid, &self.name, server, now, rng),
-            Step::Beat => {
+            (Step::Report(uid), Some(agent)) => agent.report(&uid, &self.name, server, now, rng),
+            (Step::Beat, Some(agent)) => {
                 agent.beat_at = now.since + seconds(10);
-                Some(api::beat((&self.name, self.cpu), server, now, rng))
+                api::beat((&self.name, self.cpu), server, now, rng);
             }
+            (Step::See(_) | Step::Report(_) | Step::Beat, None) => {}
         }
     }
 
@@ -250,6 +258,13 @@ impl Node {
         if let Some(agent) = &mut self.agent {
             agent.plan_at = Some(now);
         }
+    }
+
+    /// What the runtime has of a pod that the agent does not know, though it could.
+    pub(crate) fn forgotten(&self) -> Option<&str> {
+        let agent = self.agent.as_ref().filter(|_| !self.forgot)?;
+        let is_known = |uid: &String| agent.desired.pods.iter().any(|pod| pod.uid == *uid);
+        self.runtime.pods.keys().find(|uid| !is_known(uid)).map(String::as_str)
     }
 
     /// The uids of pods that the agent has or that are left in the runtime.

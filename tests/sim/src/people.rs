@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::server::{Of, Server, key, served};
 
 /// What there is from the beginning.
-pub(crate) fn begin(server: &mut Server, now: Timestamp, rng: &mut Rng) {
+pub(crate) fn begin(server: &mut Server, now: Timestamp, calm: bool, rng: &mut Rng) {
     let mut make = |of: Of, object: Value| {
         let made = server.apply("people", &Mutation::Create(served(of.0, of.1), object), now);
         debug_assert!(made.is_ok(), "{made:?}");
@@ -18,36 +18,52 @@ pub(crate) fn begin(server: &mut Server, now: Timestamp, rng: &mut Rng) {
         let namespace = json!({"metadata": {"name": name}, "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}});
         make(("", "namespaces"), namespace);
     }
-    make(("apps", "deployments"), deployment("web", rng.i64(1..5), rng));
+    // Where nothing is to go wrong nobody is more important than others.
+    let ranks: &[i64] = if calm { &[0] } else { &[0, 0, 10, 100] };
+    let wish = |app: &str, rng: &mut Rng| Wish {
+        app: app.to_owned(),
+        cpu: rng.u8(1..4),
+        priority: *rng.choice(ranks).expect("there are some"),
+    };
+    make(("apps", "deployments"), deployment(&wish("web", rng), rng.i64(1..5), rng));
     make(("", "services"), service("web"));
     if rng.bool() {
-        make(("apps", "deployments"), deployment("api", rng.i64(1..4), rng));
+        make(("apps", "deployments"), deployment(&wish("api", rng), rng.i64(1..4), rng));
     }
     if rng.bool() {
-        make(("apps", "daemonsets"), daemon("agent"));
+        make(("apps", "daemonsets"), daemon(&wish("agent", rng)));
     }
     if rng.bool() {
-        make(("apps", "statefulsets"), stateful("db", rng.i64(1..4)));
+        make(("apps", "statefulsets"), stateful(&wish("db", rng), rng.i64(1..4)));
     }
     if rng.bool() {
-        make(("batch", "jobs"), job("task", rng.i64(1..4)));
+        make(("batch", "jobs"), job(&wish("task", rng), rng.i64(1..4)));
     }
 }
 
+/// What people want of an application's pods.
+struct Wish {
+    app: String,
+    /// In tenths of a core.
+    cpu: u8,
+    priority: i64,
+}
+
 /// What a person does; in a calm cluster only rolling updates.
-pub(crate) fn act(server: &mut Server, now: Timestamp, calm: bool, rng: &mut Rng) -> String {
-    let (of, mutation) = match if calm { 0 } else { rng.u8(..10) } {
+pub(crate) fn act(server: &mut Server, now: Timestamp, calm: bool, rng: &mut Rng) {
+    let (of, mutation) = match if calm { 0 } else { rng.u8(..12) } {
         0..=2 => (("apps", "deployments"), "update"),
         3..=4 => (("apps", "deployments"), "scale"),
         5 => (("", "pods"), "delete"),
         6 => (("", "nodes"), "delete"),
         7 => (("apps", "deployments"), "delete"),
         8 => (("apps", "statefulsets"), "scale"),
+        9..=10 => (("", "pods"), "delete at once"),
         _ => (("apps", "daemonsets"), "update"),
     };
     let mut all = server.list(of);
     if all.is_empty() {
-        return String::new();
+        return;
     }
     let victim = all.swap_remove(rng.usize(..all.len()));
     let resource = served(of.0, of.1);
@@ -61,31 +77,34 @@ pub(crate) fn act(server: &mut Server, now: Timestamp, calm: bool, rng: &mut Rng
             containers[0]["image"] = image.into();
             merge(json!({"spec": {"template": {"spec": {"containers": containers}}}}))
         }
+        "delete at once" => Mutation::Delete(resource, key(&victim), json!({"gracePeriodSeconds": 0})),
         _ => {
             let policy = *rng.choice(&["Background", "Foreground"]).expect("there are some");
             Mutation::Delete(resource, key(&victim), json!({"propagationPolicy": policy}))
         }
     };
     let done = server.apply("people", &change, now).is_ok();
-    let mut words = format!("people: {} -> {done}", crate::server::words(&change));
+    server.say(|| format!("people: {} -> {done}", crate::server::words(&change)));
     if mutation == "delete" && of.1 == "deployments" && rng.bool() {
         // It is wanted again at once; where the old one waits for its pods nobody gets it.
-        let again = deployment(object::name(&victim), rng.i64(1..4), rng);
+        let template = &victim["spec"]["template"]["spec"];
+        let priority = template["priority"].as_i64().unwrap_or_default();
+        let wish = Wish { app: object::name(&victim).to_owned(), cpu: rng.u8(1..4), priority };
+        let again = deployment(&wish, rng.i64(1..4), rng);
         let again = server.apply("people", &Mutation::Create(resource, again), now).is_ok();
-        words += &format!(", and made again -> {again}");
+        server.say(|| format!("people: made again -> {again}"));
     }
-    words
 }
 
-fn template(app: &str, image: &str, restart: &str) -> Value {
+fn template(Wish { app, cpu, priority }: &Wish, image: &str, restart: &str) -> Value {
     let bears = |taint: &str| json!({"key": format!("node.kubernetes.io/{taint}"), "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30});
     json!({
         "metadata": {"labels": {"app": app}},
         "spec": {
             "restartPolicy": restart, "terminationGracePeriodSeconds": 30, "dnsPolicy": "ClusterFirst",
-            "schedulerName": "default-scheduler", "securityContext": {},
+            "schedulerName": "default-scheduler", "securityContext": {}, "priority": priority,
             "tolerations": [bears("not-ready"), bears("unreachable")],
-            "containers": [{"name": "c", "image": image, "resources": {"requests": {"cpu": "100m"}},
+            "containers": [{"name": "c", "image": image, "resources": {"requests": {"cpu": format!("{cpu}00m")}},
                 "imagePullPolicy": "IfNotPresent",
                 "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"}],
         },
@@ -96,35 +115,39 @@ fn selector(app: &str) -> Value {
     json!({"matchLabels": {"app": app}})
 }
 
-fn deployment(name: &str, replicas: i64, rng: &mut Rng) -> Value {
+fn deployment(wish: &Wish, replicas: i64, rng: &mut Rng) -> Value {
+    let name = &wish.app;
     let (down, up) = *rng.choice(&[(1, 1), (0, 1), (1, 0), (0, 2)]).expect("there are some");
     json!({
         "metadata": {"namespace": "default", "name": name},
-        "spec": {"replicas": replicas, "selector": selector(name), "template": template(name, "web:0", "Always"),
+        "spec": {"replicas": replicas, "selector": selector(name), "template": template(wish, "web:0", "Always"),
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": down, "maxSurge": up}},
             "revisionHistoryLimit": 2, "progressDeadlineSeconds": 600},
     })
 }
 
-fn daemon(name: &str) -> Value {
+fn daemon(wish: &Wish) -> Value {
+    let name = &wish.app;
     json!({
         "metadata": {"namespace": "kube-system", "name": name},
-        "spec": {"selector": selector(name), "template": template(name, "web:0", "Always"), "revisionHistoryLimit": 2,
+        "spec": {"selector": selector(name), "template": template(wish, "web:0", "Always"), "revisionHistoryLimit": 2,
             "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}}},
     })
 }
 
-fn stateful(name: &str, replicas: i64) -> Value {
+fn stateful(wish: &Wish, replicas: i64) -> Value {
+    let name = &wish.app;
     json!({
         "metadata": {"namespace": "default", "name": name},
-        "spec": {"replicas": replicas, "selector": selector(name), "template": template(name, "db:0", "Always"),
+        "spec": {"replicas": replicas, "selector": selector(name), "template": template(wish, "db:0", "Always"),
             "serviceName": name, "podManagementPolicy": "OrderedReady", "revisionHistoryLimit": 2,
             "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}},
     })
 }
 
-fn job(name: &str, completions: i64) -> Value {
-    let mut template = template(name, "job:0", "OnFailure");
+fn job(wish: &Wish, completions: i64) -> Value {
+    let name = &wish.app;
+    let mut template = template(wish, "job:0", "OnFailure");
     let labels = json!({"app": name, "batch.kubernetes.io/controller-uid": "job-uid"});
     template["metadata"]["labels"] = labels;
     json!({

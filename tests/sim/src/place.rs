@@ -1,89 +1,86 @@
-//! The process of the scheduler: as `control`'s loop, but one thing at a time, and whoever holds the dice says which.
+//! The process of the scheduler: as `control`'s loop, but one request at a time, and whoever holds the dice says which.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use controllers::Mutation;
+use controllers::{Key, Mutation};
 use fastrand::Rng;
 use proto_kube::object;
-use scheduler::queue::{Change as News, Queue};
-use scheduler::{Decision, Pod, Snapshot, schedule};
-use serde_json::json;
+use scheduler::placing::{Bound, HEEDED, Placing, READS, Task};
+use scheduler::{Pod, Refusal};
+use serde_json::{Value, json};
 
 use crate::cache::Cache;
-use crate::server::{Change, Of, Server, Trouble, said, served};
-use crate::time::{Now, seconds};
+use crate::laws;
+use crate::server::{Answer, Change, Server, Trouble, served};
+use crate::time::Now;
 
-const READS: [Of; 11] = [
-    ("", "pods"),
-    ("", "nodes"),
-    ("", "namespaces"),
-    ("", "persistentvolumeclaims"),
-    ("", "persistentvolumes"),
-    ("storage.k8s.io", "storageclasses"),
-    ("", "services"),
-    ("", "replicationcontrollers"),
-    ("apps", "replicasets"),
-    ("apps", "statefulsets"),
-    ("policy", "poddisruptionbudgets"),
-];
+const NAME: &str = "default-scheduler";
+const WHO: &str = "scheduler";
 
-/// A pod that has a node by our decision, but not yet in the cache.
-struct Assumed {
+/// Requests about a pod, one after the other.
+struct Errand {
     pod: Arc<Pod>,
-    /// When to ask the server; none while the binding is under way.
-    ask_at: Option<Duration>,
+    todo: VecDeque<Mutation>,
+    /// A binding; else a refusal that is told, with the room that is made.
+    binds: bool,
+    /// All that was asked for was done.
+    is_done: bool,
+    /// What the server has said to the first, if it was asked; and when that is known.
+    answer: Option<Answer>,
+    at: Duration,
 }
 
 /// The process.
 pub(crate) struct Placer {
     pub(crate) cache: Cache,
-    snapshot: Snapshot,
-    queue: Queue,
-    assumed: BTreeMap<String, Assumed>,
-    binding: Vec<Arc<Pod>>,
+    placing: Placing,
+    errands: Vec<Errand>,
     /// Something has happened since nobody was to be placed.
     awake: bool,
 }
 
 enum Step {
-    See(Of),
+    See(usize),
     Place,
-    Bind(usize),
-    Ask(String),
+    Go(usize),
+    Ask,
 }
 
 impl Placer {
     /// Starts it anew.
-    pub(crate) fn new(server: &Server, now: Now) -> Self {
-        let (cache, events) = Cache::new(&READS, None, server);
-        let mut placer = Self {
-            cache,
-            snapshot: Snapshot::default(),
-            queue: Queue::default(),
-            assumed: BTreeMap::new(),
-            binding: Vec::new(),
-            awake: true,
-        };
-        placer.tell(&events, now);
+    pub(crate) fn new(server: &mut Server, now: Now) -> Self {
+        let cache = Cache::new(&READS, None, server);
+        let placing = Placing::new(NAME.to_owned());
+        let mut placer = Self { cache, placing, errands: Vec::new(), awake: true };
+        (0..READS.len()).for_each(|at| placer.relist(at, server, now));
         placer
     }
 
     /// A watch broke.
-    pub(crate) fn relist(&mut self, of: Of, server: &Server, now: Now) {
-        let events = self.cache.relist(of, server);
-        self.tell(&events, now);
+    pub(crate) fn relist(&mut self, at: usize, server: &Server, now: Now) {
+        let events = self.cache.relist(at, server);
+        self.tell(at, &events, now);
+    }
+
+    fn tell(&mut self, at: usize, events: &[Change], now: Now) {
+        for Change { resource, old, new } in events.iter().filter(|_| at < HEEDED) {
+            self.placing.heed(resource.plural, old.as_deref(), new.as_ref(), now.since);
+        }
+        self.awake = true;
     }
 
     fn steps(&self, server: &Server, now: Duration) -> Vec<Step> {
-        let mut steps: Vec<Step> = self.cache.behind(server, now).into_iter().map(Step::See).collect();
-        if self.awake || self.queue.wake_at().is_some_and(|at| at <= now) {
+        let mut steps: Vec<Step> = self.cache.behind(server, now).map(Step::See).collect();
+        if self.awake || self.placing.queue().wake_at().is_some_and(|at| at <= now) {
             steps.push(Step::Place);
         }
-        steps.extend((0..self.binding.len()).map(Step::Bind));
-        let due = self.assumed.iter().filter(|(_, a)| a.ask_at.is_some_and(|at| at <= now));
-        steps.extend(due.map(|(uid, _)| Step::Ask(uid.clone())));
+        let due = self.errands.iter().enumerate().filter(|(_, errand)| errand.at <= now);
+        steps.extend(due.map(|(at, _)| Step::Go(at)));
+        if self.placing.ask_at().is_some_and(|at| at <= now) {
+            steps.push(Step::Ask);
+        }
         steps
     }
 
@@ -92,169 +89,139 @@ impl Placer {
         if !self.steps(server, now).is_empty() {
             return Some(now);
         }
-        let asks = self.assumed.values().filter_map(|a| a.ask_at);
-        asks.chain(self.queue.wake_at()).chain(self.cache.wake_at(server)).min()
+        let errands = self.errands.iter().map(|errand| errand.at);
+        let own = errands.chain(self.placing.ask_at()).chain(self.placing.queue().wake_at());
+        own.chain(self.cache.wake_at(server)).min()
     }
 
-    /// Does one thing; what, for people.
-    pub(crate) fn step(&mut self, server: &mut Server, now: Now, rng: &mut Rng) -> Option<String> {
+    /// Does one thing.
+    pub(crate) fn step(&mut self, server: &mut Server, now: Now, rng: &mut Rng) {
         let mut steps = self.steps(server, now.since);
         if steps.is_empty() {
-            return None;
+            return;
         }
         match steps.swap_remove(rng.usize(..steps.len())) {
-            Step::See(of) => {
-                let events = self.cache.see(of, server, rng.usize(1..8));
-                self.tell(&events, now);
-                Some(format!("scheduler sees {} of {}", events.len(), of.1))
+            Step::See(at) => {
+                let events = self.cache.see(at, server, rng.usize(1..8));
+                self.tell(at, &events, now);
+                server.say(|| format!("{WHO} sees {} of {}", events.len(), self.cache.of(at)));
             }
-            Step::Place => self.place(now),
-            Step::Bind(at) => Some(self.bind(at, server, now, rng)),
-            Step::Ask(uid) => {
-                let assumed = self.assumed.get_mut(&uid)?;
-                assumed.ask_at = None;
-                let pod = assumed.pod.clone();
-                self.find(server, &pod, now);
-                Some(format!("scheduler asks for {}", pod.name))
-            }
-        }
-    }
-
-    fn tell(&mut self, events: &[Change], now: Now) {
-        for event in events {
-            self.heed(event, now.since);
-        }
-        self.awake = true;
-    }
-
-    fn heed(&mut self, event: &Change, now: Duration) {
-        let (old, new) = (event.old.as_deref(), event.new.as_deref());
-        let Some(object) = new.or(old) else { return };
-        match (event.resource.plural, &event.new) {
-            ("pods", None) => self.gone(object::uid(object), now),
-            ("pods", Some(new)) => {
-                if let Some(old) = old.filter(|old| object::uid(old) != object::uid(new)) {
-                    self.gone(object::uid(old), now);
+            Step::Place => self.place(server, now),
+            Step::Go(at) => self.go(at, server, now, rng),
+            Step::Ask => {
+                for pod in self.placing.overdue(now.since) {
+                    server.say(|| format!("{WHO} asks for {}", pod.name));
+                    self.placing.bound(&pod, &find(server, &pod), now.since);
                 }
-                let labels = old.map(|old| old["metadata"]["labels"].clone());
-                let is_news = labels.is_none_or(|labels| labels != new["metadata"]["labels"]);
-                self.pod(Arc::new(Pod::new(new.clone())), is_news, now);
             }
-            ("nodes", None) => {
-                self.snapshot.remove_node(object::name(object));
-                self.queue.heed(News::NodeGone, &self.snapshot, now);
-            }
-            ("nodes", Some(new)) if old.is_none_or(|old| Snapshot::differs(old, new)) => {
-                self.snapshot.set_node(new);
-                self.queue.heed(News::Node(object::name(new)), &self.snapshot, now);
-            }
-            ("namespaces", _) => self.queue.heed(News::Namespace, &self.snapshot, now),
-            ("persistentvolumeclaims" | "persistentvolumes" | "storageclasses", _) => {
-                self.queue.heed(News::Volumes, &self.snapshot, now);
-            }
-            _ => {}
         }
     }
 
-    fn pod(&mut self, pod: Arc<Pod>, is_news: bool, now: Duration) {
-        let uid = pod.uid.clone();
-        if pod.is_over() {
-            return self.gone(&uid, now);
-        }
-        if pod.node.is_empty() {
-            match pod.is_terminating() {
-                true => drop(self.queue.remove(&uid)),
-                false => self.queue.set(pod, now),
-            }
-            return;
-        }
-        self.assumed.remove(&uid);
-        self.queue.remove(&uid);
-        let node = pod.node.clone();
-        self.snapshot.set_pod(pod.clone(), &node);
-        if is_news {
-            self.queue.heed(News::Placed(&pod), &self.snapshot, now);
-        }
-    }
-
-    fn gone(&mut self, uid: &str, now: Duration) {
-        self.assumed.remove(uid);
-        self.queue.remove(uid);
-        self.snapshot.forget_nomination(uid);
-        if let Some(pod) = self.snapshot.remove_pod(uid) {
-            self.queue.heed(News::Left(&pod), &self.snapshot, now);
-        }
-    }
-
-    fn place(&mut self, now: Now) -> Option<String> {
-        let Some(pod) = self.queue.next(now.since) else {
+    fn place(&mut self, server: &mut Server, now: Now) {
+        let Some(task) = self.placing.next(&self.cache, now.since) else {
             self.awake = false;
-            return None;
+            return;
         };
-        if self.assumed.contains_key(&pod.uid) {
-            return None;
-        }
-        match schedule(&self.snapshot, &self.cache, &pod) {
-            Decision::Bind(node) => {
-                let placed = Arc::new(pod.on(&node));
-                self.snapshot.set_pod(placed.clone(), &node);
-                self.assumed.insert(pod.uid.clone(), Assumed { pod: placed.clone(), ask_at: None });
-                self.binding.push(placed);
-                Some(format!("scheduler gives {} to {node}", pod.name))
+        let (pod, todo, binds) = match task {
+            Task::Bind(pod) => {
+                server.say(|| format!("{WHO} gives {} to {}", pod.name, pod.node));
+                let body = json!({
+                    "metadata": {"namespace": pod.namespace, "name": pod.name, "uid": pod.uid},
+                    "target": {"kind": "Node", "name": pod.node},
+                });
+                let todo = [Mutation::Post(served("", "pods"), place(&pod), "binding", body)].into();
+                (pod, todo, true)
             }
-            Decision::Unschedulable(refusal) => {
-                self.queue.refused(&pod.uid, refusal.filters.clone(), now.since);
-                Some(format!("scheduler leaves {}: {}", pod.name, refusal.message))
-            }
-        }
-    }
-
-    fn bind(&mut self, at: usize, server: &mut Server, now: Now, rng: &mut Rng) -> String {
-        let pod = self.binding.swap_remove(at);
-        let body = json!({
-            "metadata": {"namespace": pod.namespace, "name": pod.name, "uid": pod.uid},
-            "target": {"kind": "Node", "name": pod.node},
-        });
-        let place = (pod.namespace.clone(), pod.name.clone());
-        let mutation = Mutation::Post(served("", "pods"), place, "binding", body);
-        let answer = server.ask("scheduler", &mutation, now.clock, rng);
-        let line = format!("scheduler binds {} to {} -> {}", pod.name, pod.node, said(&answer));
-        let refused = |code: u16| !matches!(code, 404 | 409 | 500..);
-        match answer {
-            Ok(_) => self.here(&pod, now),
-            Err(Trouble::Status(status)) if refused(status.code) => self.free(&pod, now),
-            Err(_) => self.find(server, &pod, now),
-        }
-        line
-    }
-
-    /// Finds out where a pod is.
-    fn find(&mut self, server: &Server, pod: &Pod, now: Now) {
-        match server.get(("", "pods"), &pod.namespace, &pod.name) {
-            Some(found) if object::uid(&found) == pod.uid => {
-                match object::text(&found, &["spec", "nodeName"]) {
-                    "" => self.free(pod, now),
-                    _ => self.here(pod, now),
+            Task::Refuse(pod, refusal) => {
+                server.say(|| format!("{WHO} leaves {}: {}", pod.name, refusal.message));
+                if let Err(broken) = laws::lesser(&pod, &refusal) {
+                    server.broken.get_or_insert(broken);
                 }
+                let todo = room(&pod, &refusal);
+                (pod, todo, false)
             }
-            _ => self.gone(&pod.uid, now.since),
-        }
+        };
+        self.errands.push(Errand { pod, todo, binds, is_done: true, answer: None, at: now.since });
     }
 
-    fn here(&mut self, pod: &Pod, now: Now) {
-        if let Some(assumed) = self.assumed.get_mut(&pod.uid) {
-            assumed.ask_at = Some(now.since + seconds(15));
-        }
-    }
-
-    fn free(&mut self, pod: &Pod, now: Now) {
-        if self.assumed.remove(&pod.uid).is_none() {
+    fn go(&mut self, at: usize, server: &mut Server, now: Now, rng: &mut Rng) {
+        let errand = &mut self.errands[at];
+        let Some(answer) = errand.answer.take() else {
+            if let Some(request) = errand.todo.front() {
+                errand.answer = Some(server.ask(WHO, request, now, rng));
+                errand.at = now.since + server.takes(rng);
+                return;
+            }
+            let errand = self.errands.swap_remove(at);
+            return self.placing.told(&errand.pod.uid, errand.is_done, now.since);
+        };
+        errand.todo.pop_front();
+        if !errand.binds {
+            errand.is_done &= match answer {
+                Ok(_) => true,
+                Err(Trouble::Status(status)) => matches!(status.code, 404 | 409),
+                Err(Trouble::Unanswered) => false,
+            };
             return;
         }
-        if let Some(pod) = self.snapshot.remove_pod(&pod.uid) {
-            self.queue.heed(News::Left(&pod), &self.snapshot, now.since);
-        }
-        self.queue.failed(&pod.uid);
-        self.awake = true;
+        let bound = match answer {
+            Ok(_) => Bound::Here { is_new: true },
+            Err(Trouble::Status(status)) if !matches!(status.code, 404 | 409 | 500..) => {
+                Bound::Free(status.message)
+            }
+            Err(_) => find(server, &errand.pod),
+        };
+        let errand = self.errands.swap_remove(at);
+        self.placing.bound(&errand.pod, &bound, now.since);
     }
+}
+
+/// Finds out where a pod is.
+fn find(server: &Server, pod: &Pod) -> Bound {
+    let found = server.get(("", "pods"), &pod.namespace, &pod.name);
+    match found.filter(|found| object::uid(found) == pod.uid) {
+        None => Bound::Gone,
+        Some(found) => match object::text(&found, &["spec", "nodeName"]) {
+            "" => Bound::Free("the binding is lost".to_owned()),
+            node if node == pod.node => Bound::Here { is_new: false },
+            _ => Bound::Elsewhere,
+        },
+    }
+}
+
+fn place(pod: &Pod) -> Key {
+    (pod.namespace.clone(), pod.name.clone())
+}
+
+/// The requests that a refusal asks for: others have to go, and the pod waits for that.
+fn room(pod: &Pod, refusal: &Refusal) -> VecDeque<Mutation> {
+    let pods = served("", "pods");
+    let tell = |pod: &Pod, status: Value| {
+        Mutation::Merge(
+            pods,
+            place(pod),
+            Some("status"),
+            json!({"metadata": {"uid": pod.uid}, "status": status}),
+        )
+    };
+    let mut todo = VecDeque::new();
+    if let Some(preemption) = &refusal.preemption {
+        todo.extend(preemption.displaced.iter().map(|pod| tell(pod, json!({"nominatedNodeName": null}))));
+        for victim in preemption.victims.iter().filter(|victim| !victim.is_terminating()) {
+            let reason =
+                json!({"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"});
+            let known = object::items(&victim.object, &["status", "conditions"]);
+            let others = known.filter(|c| c["type"] != reason["type"]).cloned();
+            let conditions: Vec<Value> = others.chain([reason.clone()]).collect();
+            todo.push_back(tell(victim, json!({"conditions": conditions})));
+            let options = json!({"preconditions": {"uid": victim.uid}});
+            todo.push_back(Mutation::Delete(pods, place(victim), options));
+        }
+    }
+    match &refusal.preemption {
+        Some(preemption) => todo.push_back(tell(pod, json!({"nominatedNodeName": preemption.node}))),
+        None if refusal.waits || pod.nominated.is_empty() => {}
+        None => todo.push_back(tell(pod, json!({"nominatedNodeName": null}))),
+    }
+    todo
 }

@@ -24,9 +24,24 @@ pub(crate) struct Runtime {
     /// Containers that end by themselves: when, and which.
     ends: BTreeMap<(Duration, String), String>,
     ids: u64,
+    /// Of which node it is.
+    node: u8,
+    /// Something is other than when somebody looked last.
+    pub(crate) changed: bool,
 }
 
 impl Runtime {
+    /// Of a node.
+    pub(crate) fn new(node: u8) -> Self {
+        Self { node, ..Self::default() }
+    }
+
+    /// Everything is lost; no name is given twice nevertheless.
+    pub(crate) fn lose(&mut self) {
+        self.pods.clear();
+        self.ends.clear();
+    }
+
     /// The containers that run, with their pods' uids.
     pub(crate) fn alive(&self) -> impl Iterator<Item = (&str, &Container)> {
         self.pods
@@ -73,6 +88,7 @@ impl Runtime {
     /// What the agent should not have asked for.
     pub(crate) fn act(&mut self, uid: &str, action: &Action, now: Now, rng: &mut Rng) -> Result<(), String> {
         self.ids += 1;
+        self.changed = true;
         let new = format!("{uid}-{}", self.ids);
         let found = self.pods.entry(uid.to_owned()).or_default();
         if let Action::StartContainer { id, .. } = action
@@ -84,7 +100,7 @@ impl Runtime {
         match action {
             Action::CreateSandbox { attempt } => {
                 law(found.sandboxes.iter().all(|s| !s.ready), "two sandboxes at a time").map_err(of)?;
-                let ip = format!("10.244.0.{}", self.ids % 250 + 1).parse().expect("an address");
+                let ip = format!("10.244.{}.{}", self.node, self.ids % 250 + 1).parse().expect("an address");
                 let (attempt, created_at) = (*attempt, now.clock);
                 let sandbox =
                     Sandbox { id: new, attempt, ready: true, created_at, ips: vec![ip], stopped: false };

@@ -1,9 +1,11 @@
 //! The API server of the model: what it has, what it has told its watchers, and how it answers when it is in trouble.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use control::pending::{Expected, Id, State};
+use control::answer::{gone, target, unknown};
+use control::pending::{Expected, State};
 use controllers::{Key, Mutation, Objects};
 use fastrand::Rng;
 use jiff::Timestamp;
@@ -12,6 +14,7 @@ use proto_kube::{GroupResource, Resource, Status, object, resource};
 use serde_json::Value;
 
 use crate::laws;
+use crate::time::Now;
 
 /// A resource by its group and plural.
 pub(crate) type Of = (&'static str, &'static str);
@@ -43,6 +46,16 @@ pub(crate) enum Trouble {
     Status(Status),
 }
 
+impl Trouble {
+    /// The answer, if there was one.
+    pub(crate) fn status(self) -> Option<Status> {
+        match self {
+            Self::Unanswered => None,
+            Self::Status(status) => Some(status),
+        }
+    }
+}
+
 /// What an answer says, in a word or two.
 pub(crate) fn said<T>(answer: &Result<T, Trouble>) -> String {
     match answer {
@@ -52,18 +65,32 @@ pub(crate) fn said<T>(answer: &Result<T, Trouble>) -> String {
     }
 }
 
+/// What an answer gives: what the caller's cache must show afterwards, and nothing where a condition does not hold.
+pub(crate) type Answer = Result<Option<Option<Expected>>, Trouble>;
+
 /// The server.
 #[derive(Default)]
 pub(crate) struct Server {
     pub(crate) objects: Objects,
-    /// All that has happened to a resource.
-    logs: BTreeMap<Of, Vec<Change>>,
+    /// All that has happened to each resource, and where that of which is.
+    logs: Vec<Vec<Change>>,
+    places: BTreeMap<Of, usize>,
     /// What has happened since the laws were looked at.
     pub(crate) fresh: Vec<Change>,
     /// How many of a hundred requests go wrong.
     pub(crate) trouble: u32,
+    /// The longest that an answer takes, in milliseconds.
+    pub(crate) slowness: u64,
+    /// Writes that nobody waits for any more, and that are made all the same: when, by whom.
+    late: Vec<(Duration, String, Mutation)>,
+    /// The objects that were made by such a write, by uid.
+    pub(crate) made_late: BTreeSet<String>,
     /// A law that a request has broken.
     pub(crate) broken: Option<String>,
+    /// Each step in words, if somebody reads them.
+    pub(crate) words: Option<Vec<String>>,
+    /// When the step is.
+    pub(crate) now: Duration,
 }
 
 impl Server {
@@ -75,24 +102,40 @@ impl Server {
         self.objects.list(GroupResource { group: of.0, resource: of.1 }, "")
     }
 
-    /// What has happened to a resource.
-    pub(crate) fn log(&self, of: Of) -> &[Change] {
-        self.logs.get(&of).map_or(&[], Vec::as_slice)
+    /// Where the log of a resource is.
+    pub(crate) fn place(&mut self, of: Of) -> usize {
+        let new = self.logs.len();
+        let place = *self.places.entry(of).or_insert(new);
+        if place == new {
+            self.logs.push(Vec::new());
+        }
+        place
     }
 
-    /// A request, which may go wrong. Gives what the caller's cache must show afterwards, and nothing where a condition
-    /// does not hold.
-    pub(crate) fn ask(
-        &mut self,
-        by: &str,
-        mutation: &Mutation,
-        now: Timestamp,
-        rng: &mut Rng,
-    ) -> Result<Option<Option<Expected>>, Trouble> {
-        if self.trouble == 0 || rng.u32(..100) >= self.trouble {
-            return self.apply(by, mutation, now).map_err(Trouble::Status);
+    /// What has happened to a resource.
+    pub(crate) fn log(&self, place: usize) -> &[Change] {
+        &self.logs[place]
+    }
+
+    /// Notes what happens.
+    pub(crate) fn say(&mut self, line: impl FnOnce() -> String) {
+        if let Some(words) = &mut self.words {
+            words.push(format!("{:>9.3} {}", self.now.as_secs_f64(), line()));
         }
-        let status = match rng.u8(..6) {
+    }
+
+    /// A request, which may go wrong.
+    pub(crate) fn ask(&mut self, by: &str, mutation: &Mutation, now: Now, rng: &mut Rng) -> Answer {
+        let answer = self.answer(by, mutation, now, rng);
+        self.say(|| format!("{by}: {} -> {}", words(mutation), said(&answer)));
+        answer
+    }
+
+    fn answer(&mut self, by: &str, mutation: &Mutation, now: Now, rng: &mut Rng) -> Answer {
+        if self.trouble == 0 || rng.u32(..100) >= self.trouble {
+            return self.apply(by, mutation, now.clock).map_err(Trouble::Status);
+        }
+        let status = match rng.u8(..7) {
             0 => Status::internal("a fault"),
             1 => Status::too_many_requests("a fault", 1),
             2 => Status::unavailable("a fault"),
@@ -101,12 +144,49 @@ impl Server {
                 Status::conflict(of, "", "the object has been modified")
             }
             4 => return Err(Trouble::Unanswered),
+            // A binding that comes late takes room that was given to another meanwhile: nobody can help that.
+            5 if !matches!(mutation, Mutation::Post(..)) => {
+                let at = now.since + Duration::from_millis(rng.u64(..3000));
+                self.late.push((at, by.to_owned(), mutation.clone()));
+                return Err(Trouble::Unanswered);
+            }
             _ => {
-                let _ = self.apply(by, mutation, now);
+                let _ = self.apply(by, mutation, now.clock);
                 return Err(Trouble::Unanswered);
             }
         };
         Err(Trouble::Status(status))
+    }
+
+    /// How long the answer to a request takes.
+    pub(crate) fn takes(&self, rng: &mut Rng) -> Duration {
+        Duration::from_millis(rng.u64(..=self.slowness))
+    }
+
+    /// A process ends, and its connections with it: what it has asked for is not done any more.
+    pub(crate) fn hang_up(&mut self) {
+        self.late.clear();
+    }
+
+    /// When the next late write is made.
+    pub(crate) fn late_at(&self) -> Option<Duration> {
+        self.late.iter().map(|(at, ..)| *at).min()
+    }
+
+    /// Makes the late writes whose time has come.
+    pub(crate) fn make_late(&mut self, now: Now) {
+        let (due, rest) = std::mem::take(&mut self.late).into_iter().partition(|(at, ..)| *at <= now.since);
+        self.late = rest;
+        let due: Vec<(Duration, String, Mutation)> = due;
+        for (_, by, mutation) in due {
+            let is_made = self.apply(&by, &mutation, now.clock).is_ok();
+            if let (true, Mutation::Create(resource, new)) = (is_made, &mutation) {
+                let made =
+                    self.get((resource.group, resource.plural), object::namespace(new), object::name(new));
+                self.made_late.extend(made.map(|made| object::uid(&made).to_owned()));
+            }
+            self.say(|| format!("{by}, late: {} -> {is_made}", words(&mutation)));
+        }
     }
 
     /// Does what a mutation asks for.
@@ -145,17 +225,16 @@ impl Server {
         };
         if !same {
             let change = Change { resource, old: old.clone(), new: new.clone() };
-            self.logs.entry((resource.group, resource.plural)).or_default().push(change.clone());
+            let place = self.place((resource.group, resource.plural));
+            self.logs[place].push(change.clone());
             self.fresh.push(change);
         }
-        let id = (resource, namespace, name);
-        Ok(Some(match (mutation, new, old) {
-            (Mutation::Post(..), ..) => Some(Expected { id, state: State::Unknown }),
-            (Mutation::Delete(..), _, Some(old)) | (_, None, Some(old)) => {
-                Some(Expected { id, state: State::Gone(object::uid(&old).to_owned()) })
-            }
-            (_, Some(new), _) => Some(Expected::written(resource, &new)),
-            (_, None, None) => None,
+        let uid = || old.as_deref().map_or("", object::uid).to_owned();
+        Ok(Some(match (mutation, new) {
+            (Mutation::Delete(_, _, options), _) => gone(mutation, options),
+            (Mutation::Post(..), _) => unknown(mutation),
+            (_, Some(new)) => Some(Expected::written(resource, &new)),
+            (_, None) => Some(Expected { id: (resource, namespace, name), state: State::Gone(uid()) }),
         }))
     }
 
@@ -169,22 +248,6 @@ impl Server {
             return Err(Status::conflict(resource.group_resource(), name, "it cannot be bound"));
         }
         Ok(())
-    }
-}
-
-/// What a mutation changes.
-pub(crate) fn target(mutation: &Mutation) -> Option<Id> {
-    match mutation {
-        Mutation::Create(resource, object) | Mutation::Update(resource, _, object) => {
-            let (namespace, name) = key(object);
-            Some((resource, namespace, name))
-        }
-        Mutation::Merge(resource, (namespace, name), ..)
-        | Mutation::Delete(resource, (namespace, name), _)
-        | Mutation::Post(resource, (namespace, name), ..) => {
-            Some((resource, namespace.clone(), name.clone()))
-        }
-        _ => None,
     }
 }
 

@@ -10,7 +10,7 @@ use proto_kube::object;
 use serde_json::{Value, json};
 
 use super::{Agent, PODS};
-use crate::server::{Change, Server, Trouble, said, served};
+use crate::server::{Change, Server, Trouble, served};
 use crate::time::{Now, seconds};
 
 /// What of a node concerns its pods.
@@ -69,22 +69,15 @@ impl Agent {
     }
 
     /// Tells how a pod is, or that nothing is left of it.
-    pub(super) fn report(
-        &mut self,
-        uid: &str,
-        node: &str,
-        server: &mut Server,
-        now: Now,
-        rng: &mut Rng,
-    ) -> Option<String> {
-        let told = self.told.get_mut(uid)?;
+    pub(super) fn report(&mut self, uid: &str, node: &str, server: &mut Server, now: Now, rng: &mut Rng) {
+        let Some(told) = self.told.get_mut(uid) else { return };
         told.due = None;
         let found = server.get(("", "pods"), &told.namespace, &told.name);
         let Some(found) = found.filter(|found| object::uid(found) == uid) else {
             if told.over {
                 self.told.remove(uid);
             }
-            return None;
+            return;
         };
         let place = (told.namespace.clone(), told.name.clone());
         let new = merged(&found["status"], &told.status);
@@ -95,12 +88,10 @@ impl Agent {
             let options = json!({"gracePeriodSeconds": 0, "preconditions": {"uid": uid}});
             Mutation::Delete(served("", "pods"), place, options)
         } else {
-            return None;
+            return;
         };
-        let answer = server.ask("agent", &mutation, now.clock, rng);
-        let what = if matches!(mutation, Mutation::Delete(..)) { "over" } else { "told" };
-        let phase = told.status.phase.clone().unwrap_or_default();
-        let line = format!("{node}: {} is {what} {phase} -> {}", told.name, said(&answer));
+        let answer = server.ask(node, &mutation, now, rng);
+        let is_over = matches!(mutation, Mutation::Delete(..));
         match answer {
             Err(Trouble::Status(status)) if status.code == 404 => {}
             Err(_) => {
@@ -108,10 +99,9 @@ impl Agent {
                 told.due = Some(now.since + seconds(1 << told.failures.min(3)));
             }
             // Until the watch says that it is gone.
-            Ok(_) if what == "over" => told.due = Some(now.since + seconds(10)),
+            Ok(_) if is_over => told.due = Some(now.since + seconds(10)),
             Ok(_) => (told.failures, told.due) = (0, told.over.then_some(now.since)),
         }
-        Some(line)
     }
 }
 
@@ -148,11 +138,12 @@ fn merged(old: &Value, new: &PodStatus) -> Value {
 }
 
 /// Renews the node's lease, and registers it where it is not there.
-pub(super) fn beat((name, cpu): (&str, i64), server: &mut Server, now: Now, rng: &mut Rng) -> String {
+pub(super) fn beat((name, cpu): (&str, i64), server: &mut Server, now: Now, rng: &mut Rng) {
     let stamp = now.clock.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string();
     let Some(node) = server.get(("", "nodes"), "", name) else {
         let made = Mutation::Create(served("", "nodes"), node(name, cpu, &stamp));
-        return format!("{name} registers -> {}", said(&server.ask("agent", &made, now.clock, rng)));
+        let _ = server.ask(name, &made, now, rng);
+        return;
     };
     let ready = object::items(&node, &["status", "conditions"])
         .any(|c| c["type"] == "Ready" && c["status"] == "True");
@@ -160,9 +151,8 @@ pub(super) fn beat((name, cpu): (&str, i64), server: &mut Server, now: Now, rng:
         let patch = json!({"status": {"conditions": conditions(&stamp)}});
         let told =
             Mutation::Merge(served("", "nodes"), (String::new(), name.to_owned()), Some("status"), patch);
-        let answer = server.ask("agent", &told, now.clock, rng);
-        if answer.is_err() {
-            return format!("{name} says that it is ready -> {}", said(&answer));
+        if server.ask(name, &told, now, rng).is_err() {
+            return;
         }
     }
     let leases = served("coordination.k8s.io", "leases");
@@ -179,7 +169,7 @@ pub(super) fn beat((name, cpu): (&str, i64), server: &mut Server, now: Now, rng:
                 "spec": {"holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": stamp}}),
         ),
     };
-    format!("{name} renews its lease -> {}", said(&server.ask("agent", &lease, now.clock, rng)))
+    let _ = server.ask(name, &lease, now, rng);
 }
 
 fn conditions(stamp: &str) -> Value {

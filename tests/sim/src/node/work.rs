@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::{Container as Spec, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{Agent, Node, PODS, Told};
+use crate::server::Server;
 use crate::time::Now;
 
 /// The machine, as its agent knows it.
@@ -60,8 +61,8 @@ impl Node {
     }
 
     /// Looks at the runtime, decides, writes to the disk and begins what is to be done.
-    pub(super) fn plan(&mut self, now: Now, rng: &mut Rng) -> Option<String> {
-        let agent = self.agent.as_mut()?;
+    pub(super) fn plan(&mut self, server: &mut Server, now: Now, rng: &mut Rng) {
+        let Some(agent) = &mut self.agent else { return };
         for pod in &agent.desired.pods {
             let seen = agent.observed.pods.entry(pod.uid.clone()).or_default();
             let found = self.runtime.pods.get(&pod.uid).cloned().unwrap_or_default();
@@ -81,7 +82,6 @@ impl Node {
         }
         let status = |uid: &String| agent.observed.pods.get(uid).and_then(|seen| seen.status.clone());
         self.disk = agent.desired.pods.iter().map(|pod| (pod.clone(), status(&pod.uid))).collect();
-        let mut words = Vec::new();
         for PodAction { uid, action } in plan.actions {
             match action.object() {
                 Object::Image(image) => agent.observed.images.entry(image).or_default().in_flight = true,
@@ -94,26 +94,26 @@ impl Node {
                     }
                 }
             }
-            words.push(format!("{uid} {action:?}"));
+            server.say(|| format!("{} begins {uid} {action:?}", self.name));
             let takes = Duration::from_millis(rng.u64(..1500));
             agent.under_way.push((now.since + takes, PodAction { uid, action }));
         }
-        (!words.is_empty()).then(|| format!("{} begins {}", self.name, words.join("; ")))
     }
 
     /// An action ends, now and then badly; a bad end may have happened nevertheless.
-    pub(super) fn finish(&mut self, at: usize, trouble: u32, now: Now, rng: &mut Rng) -> Option<String> {
-        let agent = self.agent.as_mut()?;
+    pub(super) fn finish(&mut self, at: usize, server: &mut Server, now: Now, rng: &mut Rng) {
+        let Some(agent) = &mut self.agent else { return };
         let (_, PodAction { uid, action }) = agent.under_way.swap_remove(at);
         agent.plan_at = Some(now.since);
-        let bad = rng.u32(..100) < trouble && action != Action::Forget;
+        let bad = rng.u32(..100) < server.trouble && action != Action::Forget;
         if !bad || rng.bool() {
             self.act(&uid, &action, now, rng);
         }
-        let agent = self.agent.as_mut()?;
-        agent.done(&uid, &action, bad, now);
+        if let Some(agent) = &mut self.agent {
+            agent.done(&uid, &action, bad, now);
+        }
         let how = if bad { "fails at" } else { "has done" };
-        Some(format!("{} {how} {uid} {action:?}", self.name))
+        server.say(|| format!("{} {how} {uid} {action:?}", self.name));
     }
 
     /// The runtime's part of an action.
