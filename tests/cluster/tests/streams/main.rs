@@ -82,7 +82,32 @@ fn exec_attach_and_their_ends() -> Result<()> {
     exec(&lab)?;
     attach(&lab)?;
     large_files(&lab)?;
+    by_cleat(&lab)?;
     gone_clients(&lab)
+}
+
+/// Files and ports by our own client.
+fn by_cleat(lab: &Lab) -> Result<()> {
+    let node = lab.0.node(0);
+    let folder = node.machine().folder();
+    let (there, back) = (folder.join("note"), folder.join("note.back"));
+    fs::write(&there, "from here\n")?;
+    node.cleat(&["ctl", "cp", "-c", "web", &there.to_string_lossy(), "box:/tmp/note"])?;
+    ensure!(node.cleat(&["ctl", "exec", "box", "-c", "web", "--", "cat", "/tmp/note"])? == "from here\n");
+    node.cleat(&["ctl", "cp", "-c", "web", "box:/tmp/note", &back.to_string_lossy()])?;
+    ensure!(fs::read(&back)? == fs::read(&there)?, "the file came back changed");
+    let mut forward = node.cleat_command(&["ctl", "port-forward", "box", ":8080"]);
+    let mut forward = forward.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let mut line = String::new();
+    // It goes on telling, and ends when nobody is there to be told.
+    let mut told = BufReader::new(forward.stdout.take().context("piped")?);
+    told.read_line(&mut line)?;
+    let address = line.split(' ').nth(2).with_context(|| line.clone())?;
+    let page = node.machine().run(&["curl", "-sS", "--max-time", "20", &format!("http://{address}/a/b")]);
+    forward.kill()?;
+    forward.wait()?;
+    ensure!(page? == "deep\n");
+    Ok(())
 }
 
 fn exec(lab: &Lab) -> Result<()> {
@@ -333,6 +358,8 @@ fn kubelet(lab: &Lab) -> Result<()> {
     );
     ensure!(metrics.contains("resource_scrape_error 0"), "{metrics}");
     ensure!(raw("/metrics/cadvisor")?.contains("container_network_receive_bytes_total"));
+    let signed = lab.0.node(0).data().join("node/serving.pem");
+    wait::until_true("the kubelet's certificate to be signed", 90, || signed.exists())?;
     let machine = lab.0.node(0).machine();
     let code = |words: &[&str]| {
         let url = format!("https://{}:10250/pods", lab.0.address(0));
