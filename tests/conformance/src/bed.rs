@@ -124,7 +124,12 @@ impl Bed {
     }
 
     /// Waits until an object is as wanted, and gives it.
-    pub async fn until(&self, plural: &str, name: &str, wanted: impl Fn(&Value) -> bool + Sync) -> Result<Value> {
+    pub async fn until(
+        &self,
+        plural: &str,
+        name: &str,
+        wanted: impl Fn(&Value) -> bool + Sync,
+    ) -> Result<Value> {
         let what = format!("{plural} {name}");
         let wanted = &wanted;
         let probe = move || async move {

@@ -6,9 +6,14 @@
 #![forbid(unsafe_code)]
 
 mod bed;
+mod operations;
+mod pod;
 mod run;
+pub mod socat;
 
 pub use bed::{Bed, Found, PATIENCE, condition, of};
+pub use operations::{discovered, holds, operations, seen};
+pub use pod::{FOREVER, allocatable, container, pod, with, with_container, with_spec};
 pub use run::run;
 
 use std::pin::Pin;
