@@ -156,8 +156,7 @@ impl Hand {
             }
             Mutation::If(condition) => self.holds(condition).await?.then_some(None),
             Mutation::Sign(request) => {
-                let signed =
-                    self.signer.as_ref().and_then(|by| sign::signed(by, request, Timestamp::now()));
+                let signed = self.signer.as_ref().and_then(|by| sign::signed(by, request, Timestamp::now()));
                 let Some((resource, object)) = signed else { return Ok(Some(None)) };
                 let made = self.client.update(resource, Some("status"), &object, none()).await?;
                 written(resource, &made)

@@ -1,3 +1,5 @@
+//! What is kept of objects that nobody, or somebody, needs whole.
+
 use proto_kube::resource;
 use serde_json::json;
 

@@ -1,3 +1,5 @@
+//! A cache of these objects sees what is whole, and what is metadata alone.
+
 use client::Event;
 use proto_kube::view::View;
 use tokio::sync::mpsc::UnboundedReceiver;
