@@ -1,3 +1,5 @@
+//! What a cache keeps of a resource, and whom it tells.
+
 //! What is kept of objects that nobody, or somebody, needs whole.
 
 use proto_kube::resource;
