@@ -149,6 +149,7 @@ impl Found {
                     crashes: *crashes,
                     image: String::new(),
                     image_ref: image.clone(),
+                    made_of: None,
                     user: None,
                     limits: None,
                     state: State::Created,
