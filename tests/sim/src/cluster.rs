@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use fastrand::Rng;
+use proto_kube::object;
+use serde_json::Value;
 
 use crate::control::{self, Control};
 use crate::laws::{self, Laws};
@@ -21,6 +23,8 @@ const ROOMS: [i64; 4] = [1200, 2000, 3000, 6000];
 /// by a clock that has gone back since is started again when that time is over once more.
 const REST: Duration = seconds(600);
 const LOOK: Duration = seconds(60);
+/// How long [`run_away`]'s control plane is away.
+const AWAY: Duration = seconds(3600);
 
 /// A law that was broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +51,7 @@ struct Cluster {
     ahead: i64,
     laws: Laws,
     steps: usize,
+    steps_max: usize,
     /// When people do something next, and when something goes wrong.
     people_at: Duration,
     fault_at: Duration,
@@ -61,13 +66,41 @@ struct Cluster {
 /// # Errors
 /// The first law that did not hold.
 pub fn run(seed: u64, log: bool) -> Result<(usize, Vec<String>), Broken> {
+    told(seed, log, Cluster::live)
+}
+
+/// The same, and when the cluster has come to rest its control plane is away for an hour: containers that end meanwhile
+/// run again, and nobody is sent away for it.
+///
+/// # Errors
+/// The first law that did not hold.
+pub fn run_away(seed: u64, log: bool) -> Result<(usize, Vec<String>), Broken> {
+    told(seed, log, |cluster| {
+        cluster.live()?;
+        cluster.lose_control_plane()
+    })
+}
+
+fn told(
+    seed: u64,
+    log: bool,
+    life: impl FnOnce(&mut Cluster) -> Result<(), String>,
+) -> Result<(usize, Vec<String>), Broken> {
     let mut cluster = Cluster::new(seed, log);
-    let law = cluster.live();
+    let law = life(&mut cluster);
     let (steps, log) = (cluster.steps, cluster.server.words.unwrap_or_default());
     match law {
         Ok(()) => Ok((steps, log)),
         Err(law) => Err(Broken { law, steps, log }),
     }
+}
+
+/// Whether a pod has a node and containers that run for ever.
+fn lasts(pod: &Value) -> bool {
+    !object::text(pod, &["spec", "nodeName"]).is_empty()
+        && object::text(pod, &["spec", "restartPolicy"]) == "Always"
+        && !object::is_terminating(pod)
+        && !matches!(object::text(pod, &["status", "phase"]), "Succeeded" | "Failed")
 }
 
 impl Cluster {
@@ -99,6 +132,7 @@ impl Cluster {
             nodes,
             ahead: 0,
             steps: 0,
+            steps_max: STEPS_MAX,
         }
     }
 
@@ -107,6 +141,11 @@ impl Cluster {
             self.step()?;
         }
         self.calm_down();
+        self.come_to_rest()
+    }
+
+    /// Goes on until everything is as it should.
+    fn come_to_rest(&mut self) -> Result<(), String> {
         let rest = self.now + REST;
         loop {
             let look = self.now + LOOK;
@@ -122,6 +161,47 @@ impl Cluster {
                 return Err(format!("comes_to_rest: {}", unmet.join("; ")));
             }
         }
+    }
+
+    fn lose_control_plane(&mut self) -> Result<(), String> {
+        let lasting: Vec<_> = self.server.list(laws::PODS).into_iter().filter(|pod| lasts(pod)).collect();
+        let until = self.now + AWAY;
+        self.steps_max += STEPS_MAX;
+        self.laws.troubled = until + seconds(60);
+        self.control = Err(until);
+        self.placer = Err(until);
+        self.server.hang_up();
+        for node in &mut self.nodes {
+            node.cut_until = until;
+            let clock = Now::new(self.now, node.ahead).clock;
+            let alive = node.runtime.alive().map(|(uid, c)| (uid.to_owned(), c.id.clone()));
+            let alive: Vec<_> =
+                alive.filter(|(uid, _)| lasting.iter().any(|pod| object::uid(pod) == uid)).collect();
+            for (uid, id) in alive {
+                node.runtime.exit(&uid, &id, 1, clock);
+            }
+            node.look(self.now);
+        }
+        self.server.say(|| format!("the control plane is away until {until:?}"));
+        while self.now < until {
+            self.step()?;
+        }
+        for pod in &lasting {
+            let runs =
+                self.nodes.iter().any(|node| node.runtime.alive().any(|(uid, _)| uid == object::uid(pod)));
+            if !runs {
+                return Err(format!("away: {} does not run after an hour alone", object::name(pod)));
+            }
+        }
+        self.come_to_rest()?;
+        let after = self.server.list(laws::PODS);
+        for pod in &lasting {
+            let stays = after.iter().any(|other| object::uid(other) == object::uid(pod) && lasts(other));
+            if !stays {
+                return Err(format!("away: {} was given up", object::name(pod)));
+            }
+        }
+        Ok(())
     }
 
     /// No more faults: what is away returns.
@@ -159,7 +239,7 @@ impl Cluster {
     /// One thing happens.
     fn step(&mut self) -> Result<(), String> {
         self.steps += 1;
-        if self.steps > STEPS_MAX {
+        if self.steps > self.steps_max {
             return Err("comes_to_rest: there is no end".to_owned());
         }
         let wakes = self.wakes();

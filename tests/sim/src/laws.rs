@@ -15,6 +15,7 @@
 //! | `lists_ready` | nobody is listed as ready who never was | an endpoint is always ready |
 //! | `own_ranges` | no two nodes have one range of addresses | ranges in use count as free; `PodCidrs` forgets what it has promised, and a write comes late |
 //! | `no_living_owner` | nothing is collected whose owner lives | |
+//! | `away` | a control plane that is away for an hour costs no pod its node, and no container its restarts | |
 //! | `comes_to_rest` | in the end wishes are met as far as there is room, nothing is left over or wanted, slices and the proxy's rules name who is ready | overdue writes are not asked for; every answer is taken for yes; a taint is never taken away; pods that went while the agent was away are kept; a pod of a job counts as failed and as succeeded |
 
 mod rest;
@@ -36,7 +37,7 @@ pub(crate) use rest::unmet;
 
 /// The controller whose deletions are looked at.
 pub(crate) const COLLECTOR: &str = "generic-garbage-collector";
-const PODS: Of = ("", "pods");
+pub(crate) const PODS: Of = ("", "pods");
 const NODES: Of = ("", "nodes");
 /// How long a slice may list a pod that is gone, and a pod may wait though there is room, when nothing goes wrong.
 const SETTLE: Duration = seconds(90);

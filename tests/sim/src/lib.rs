@@ -27,4 +27,4 @@ mod runtime;
 mod server;
 mod time;
 
-pub use cluster::{Broken, run};
+pub use cluster::{Broken, run, run_away};
