@@ -7,6 +7,7 @@ mod dist;
 mod schema;
 mod test;
 mod tidy;
+mod told;
 mod up;
 
 use std::path::{Path, PathBuf};

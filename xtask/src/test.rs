@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::cargo::{self, cargo};
+use crate::told::{self, Failure, Told};
 
 /// Debian packages of the peers and tools that the end-to-end tests run against.
 const PEERS: [&str; 18] = [
@@ -30,19 +31,28 @@ const PEERS: [&str; 18] = [
     "util-linux",
 ];
 
+/// Lanes that need root: their packages as arguments of `cargo test`, and the arguments of their programs.
+const END_TO_END: [(&str, &[&str], &[&str]); 4] = [
+    ("control", &["-p", "control-tests"], &["--test-threads", "4"]),
+    ("node", &["-p", "lab", "-p", "node-tests"], &["--test-threads", "4"]),
+    ("cluster", &["-p", "cluster-tests"], &["--test-threads", "2"]),
+    ("conformance", &["-p", "conformance"], &[]),
+];
+
 /// How a lane ended.
 enum Outcome {
     Passed,
-    /// Failed, and passed when it was run again: what it failed with.
+    /// Failed, and passed when what failed was run again: what it failed with.
     Unsteady(String),
     Failed(String),
     NotChecked(&'static str),
 }
 
-/// A lane with its outcome and its time.
+/// A lane with its outcome, the tests that failed in it, and its time.
 struct Lane {
     name: &'static str,
     outcome: Outcome,
+    failed: Vec<Failure>,
     took: Duration,
 }
 
@@ -63,35 +73,18 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         lane("clippy", || {
             cargo::run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
         }),
-        twice("unit", || {
-            let mut test = cargo(&["test", "--workspace", "--no-fail-fast"]);
-            for end_to_end in ["lab", "node-tests", "control-tests", "cluster-tests", "conformance"] {
-                test.args(["--exclude", end_to_end]);
-            }
-            cargo::run(&mut test)
-        }),
     ]);
-    if root {
-        lanes.push(twice("control", || {
-            let tests = ["test", "-p", "control-tests", "--no-fail-fast"];
-            cargo::run(cargo(&tests).args(["--", "--test-threads", "4"]))
-        }));
-        lanes.push(twice("node", || {
-            let tests = ["test", "-p", "lab", "-p", "node-tests", "--no-fail-fast"];
-            cargo::run(cargo(&tests).args(["--", "--test-threads", "4"]))
-        }));
-        lanes.push(twice("cluster", || {
-            let tests = ["test", "-p", "cluster-tests", "--no-fail-fast"];
-            cargo::run(cargo(&tests).args(["--", "--test-threads", "2"]))
-        }));
-        lanes.push(twice("conformance", || {
-            cargo::run(&mut cargo(&["test", "-p", "conformance", "--no-fail-fast"]))
-        }));
-    } else if !quick {
-        lanes.push(not_checked("conformance", "needs root: run it again as root"));
-        lanes.push(not_checked("cluster", "needs root: run it again as root"));
-        lanes.push(not_checked("control", "needs root: run it again as root"));
-        lanes.push(not_checked("node", "needs root: run it again as root"));
+    let mut unit = vec!["--workspace"];
+    for end_to_end in ["lab", "node-tests", "control-tests", "cluster-tests", "conformance"] {
+        unit.extend(["--exclude", end_to_end]);
+    }
+    lanes.push(tests("unit", &unit, &[]));
+    for (name, packages, options) in END_TO_END {
+        lanes.push(match (root, quick) {
+            (true, _) => tests(name, packages, options),
+            (false, true) => continue,
+            (false, false) => not_checked(name, "needs root: run it again as root"),
+        });
     }
     summary(&lanes)
 }
@@ -136,37 +129,67 @@ fn lane(name: &'static str, check: impl FnOnce() -> Result<()>) -> Lane {
         Ok(()) => Outcome::Passed,
         Err(error) => Outcome::Failed(format!("{error:#}")),
     };
-    Lane { name, outcome, took: start.elapsed() }
+    Lane { name, outcome, failed: Vec::new(), took: start.elapsed() }
 }
 
-/// A lane of tests that drive real processes on a machine which is not ours alone. One that fails is run once more; that
-/// it was unsteady is said in the summary, and is a fault to mend.
-fn twice(name: &'static str, check: impl Fn() -> Result<()>) -> Lane {
-    let first = lane(name, &check);
-    let Outcome::Failed(error) = first.outcome else { return first };
-    eprintln!("\n== {name} failed; once more");
-    let second = lane(name, check);
-    let took = first.took + second.took;
-    match second.outcome {
-        Outcome::Passed => Lane { name, outcome: Outcome::Unsteady(error), took },
-        outcome => Lane { name, outcome, took },
+/// A lane of tests, many of which drive real processes on a machine that is not ours alone. What fails is run once more;
+/// that it was unsteady is said in the summary, and is a fault to mend.
+fn tests(name: &'static str, packages: &[&str], options: &[&str]) -> Lane {
+    let run = |options: &[&str]| {
+        told::run(cargo(&["test", "--no-fail-fast"]).args(packages).arg("--").args(options))
+    };
+    let mut first = Told::default();
+    let mut done = lane(name, || {
+        let (told, result) = run(options);
+        first = told;
+        result
+    });
+    if let Outcome::Failed(error) = &done.outcome {
+        let failed: Vec<&str> = first.failed.iter().map(|failure| failure.test.as_str()).collect();
+        // All of it, where it is not known what failed.
+        let chosen = if first.unfinished > 0 || failed.is_empty() {
+            options.to_vec()
+        } else {
+            [options, &["--exact"], failed.as_slice()].concat()
+        };
+        let mut again = Told::default();
+        let second = lane("what failed, once more", || {
+            let (told, result) = run(&chosen);
+            again = told;
+            result
+        });
+        done.took += second.took;
+        for failure in &mut first.failed {
+            failure.twice = again.failed.iter().any(|other| other.test == failure.test);
+        }
+        done.outcome = match second.outcome {
+            Outcome::Passed => Outcome::Unsteady(error.clone()),
+            outcome => outcome,
+        };
     }
+    Lane { failed: first.failed, ..done }
 }
 
 fn not_checked(name: &'static str, why: &'static str) -> Lane {
-    Lane { name, outcome: Outcome::NotChecked(why), took: Duration::ZERO }
+    Lane { name, outcome: Outcome::NotChecked(why), failed: Vec::new(), took: Duration::ZERO }
 }
 
 fn summary(lanes: &[Lane]) -> Result<()> {
-    println!("\n{:<8} {:>7}  result", "lane", "seconds");
-    for Lane { name, outcome, took } in lanes {
+    for Lane { name, failed, .. } in lanes {
+        for Failure { test, words, twice } in failed {
+            println!("\n{name}: {test} failed{}", if *twice { " twice" } else { "" });
+            words.iter().for_each(|line| println!("    {line}"));
+        }
+    }
+    println!("\n{:<12} {:>7}  result", "lane", "seconds");
+    for Lane { name, outcome, took, .. } in lanes {
         let text = match outcome {
             Outcome::Passed => "ok",
             Outcome::Unsteady(error) => &format!("ok the second time, UNSTEADY: {error}"),
             Outcome::Failed(error) => &format!("FAILED: {error}"),
             Outcome::NotChecked(why) => &format!("NOT CHECKED: {why}"),
         };
-        println!("{name:<8} {:>7.1}  {text}", took.as_secs_f64());
+        println!("{name:<12} {:>7.1}  {text}", took.as_secs_f64());
     }
     let good = |lane: &&Lane| matches!(lane.outcome, Outcome::Passed | Outcome::Unsteady(_));
     let bad = lanes.len() - lanes.iter().filter(good).count();

@@ -12,6 +12,8 @@ use tokio::task::JoinSet;
 
 use crate::{Bed, Case, PATIENCE};
 
+/// The machines of the cluster.
+const NODES: usize = 2;
 /// So many cases at once.
 const BESIDE: usize = 6;
 /// The longest that a case may take, as a multiple of the longest wait in it.
@@ -34,25 +36,30 @@ pub fn run(cases: &'static [Case], not_yet: &[(&str, &str)]) -> Result<()> {
         not_yet.iter().for_each(|(name, why)| println!("not yet\t{name}\t{why}"));
         return Ok(());
     }
+    let exact = arguments.iter().any(|argument| argument == "--exact");
     let words: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with("--")).collect();
-    let chosen: Vec<&'static Case> = cases
-        .iter()
-        .filter(|case| words.is_empty() || words.iter().any(|word| case.name.contains(word.as_str())))
-        .collect();
-    println!("running {} cases; {} texts have none yet", chosen.len(), not_yet.len());
+    let named = |case: &Case, word: &str| if exact { case.name == word } else { case.name.contains(word) };
+    let chosen: Vec<&'static Case> =
+        cases.iter().filter(|case| words.is_empty() || words.iter().any(|word| named(case, word))).collect();
     if chosen.is_empty() {
         return Ok(());
     }
-    let cluster = Arc::new(Cluster::new(2)?);
+    let count = chosen.len();
+    println!("running {count} cases; {} texts have none yet", not_yet.len());
+    let cluster = Arc::new(Cluster::new(NODES)?);
     // The threads of the runtime are in the network of the first machine, as is the one that starts them.
     let failed = cluster.node(0).machine().in_network(|| {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         runtime.block_on(all(&cluster, chosen))
     })??;
+    let word = if failed.is_empty() { "ok" } else { "FAILED" };
+    println!("test result: {word}. {} passed; {} failed", count - failed.len(), failed.len());
     if !failed.is_empty() {
-        bail!("{} cases fail:\n{}", failed.len(), failed.join("\n"));
+        for number in 0..NODES {
+            println!("the log of node {number}:\n{}", cluster.node(number).log());
+        }
     }
-    Ok(())
+    if failed.is_empty() { Ok(()) } else { bail!("cases fail:\n{}", failed.join("\n")) }
 }
 
 /// Runs all and gives the names of those that fail.
