@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{
     Container as Spec, EnvFromSource, EnvVar, ObjectFieldSelector, Pod, ResourceFieldSelector,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::data::{Kind, Missing, Objects};
 use crate::observed::Node;
@@ -203,7 +204,8 @@ fn lines(map: Option<&BTreeMap<String, String>>) -> String {
     lines.join("\n")
 }
 
-/// A request or limit of a container, as text. What is not limited is limited by the node.
+/// A request or limit of a container, as text. What is not limited is limited by what
+/// the node has to give.
 ///
 /// # Errors
 /// There is no such container or resource.
@@ -223,21 +225,20 @@ pub fn resource(
     let divisor = selector.divisor.as_ref().and_then(amount).unwrap_or_default();
     let (limits, requests) =
         (resources::limits(spec.resources.as_ref()), resources::requests(spec.resources.as_ref()));
-    let positive = |value: Option<i64>| value.filter(|v| *v > 0);
+    let storage = |list: Option<&BTreeMap<String, Quantity>>| list?.get("ephemeral-storage").and_then(amount);
+    let limits_of = spec.resources.as_ref().and_then(|r| r.limits.as_ref());
+    let requests_of = spec.resources.as_ref().and_then(|r| r.requests.as_ref());
+    let limit = |set: Option<Amount>, name: &str| {
+        let of_node = || facts.node.allocatable.get(name).copied().unwrap_or_default();
+        set.filter(|limit| *limit > Amount::default()).unwrap_or_else(of_node)
+    };
     let amount = match selector.resource.as_str() {
-        "limits.cpu" => Amount::from_millis(positive(limits.cpu_millis).unwrap_or(facts.node.cpu_millis)),
-        "limits.memory" => {
-            Amount::from_units(positive(limits.memory_bytes).unwrap_or(facts.node.memory_bytes))
-        }
+        "limits.cpu" => limit(limits.cpu_millis.map(Amount::from_millis), "cpu"),
+        "limits.memory" => limit(limits.memory_bytes.map(Amount::from_units), "memory"),
+        "limits.ephemeral-storage" => limit(storage(limits_of), "ephemeral-storage"),
         "requests.cpu" => Amount::from_millis(requests.cpu_millis.unwrap_or(0)),
         "requests.memory" => Amount::from_units(requests.memory_bytes.unwrap_or(0)),
-        name @ ("limits.ephemeral-storage" | "requests.ephemeral-storage") => {
-            let (kind, key) = name.split_once('.').unwrap_or((name, name));
-            let resources = spec.resources.as_ref();
-            let list = resources
-                .and_then(|r| if kind == "limits" { r.limits.as_ref() } else { r.requests.as_ref() });
-            list.and_then(|l| l.get(key)).and_then(amount).unwrap_or_default()
-        }
+        "requests.ephemeral-storage" => storage(requests_of).unwrap_or_default(),
         name => return Err(EnvProblem::Resource(name.to_owned())),
     };
     Ok(amount.divided_by(divisor).to_string())

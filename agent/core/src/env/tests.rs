@@ -28,8 +28,13 @@ fn node() -> Node {
     Node {
         name: "n1".into(),
         ips: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
-        cpu_millis: 2000,
-        memory_bytes: 1 << 30,
+        memory_bytes: 2 << 30,
+        allocatable: [
+            ("cpu".to_owned(), Amount::from_millis(2000)),
+            ("memory".to_owned(), Amount::from_units(1 << 30)),
+            ("ephemeral-storage".to_owned(), Amount::from_units(1 << 40)),
+        ]
+        .into(),
         ..Node::default()
     }
 }
@@ -118,9 +123,10 @@ fn downward_resources() {
         ("limits.cpu", None, "2"),
         ("limits.cpu", Some("1m"), "1500"),
         ("limits.memory", None, "1073741824"),
+        ("limits.ephemeral-storage", Some("1Gi"), "1024"),
         ("requests.memory", Some("1Mi"), "64"),
         ("requests.cpu", Some("1m"), "1500"),
-        ("limits.ephemeral-storage", None, "0"),
+        ("requests.ephemeral-storage", None, "0"),
     ] {
         assert_eq!(check(vec![of_resource(resource, divisor)]).unwrap()[0].1, text, "{resource}");
     }
