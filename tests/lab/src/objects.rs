@@ -23,6 +23,8 @@ struct State {
     revision: u64,
     /// By the resource's path.
     watchers: Vec<(String, UnboundedSender<Bytes>)>,
+    /// The revision of the last deletion: who resumes a watch from before it would never hear of it.
+    deleted: u64,
     away: bool,
     patches: usize,
 }
@@ -80,6 +82,7 @@ impl Objects {
         let mut state = self.state();
         let mut object = state.objects.remove(&(resource.path("", ""), namespace.into(), name.into()))?;
         let version = state.next();
+        state.deleted = state.revision;
         object::metadata(&mut object).insert("resourceVersion".into(), version.into());
         state.tell(&resource.path("", ""), "DELETED", &object);
         Some(object)
@@ -93,7 +96,7 @@ impl Objects {
             return refuse(503);
         }
         match parts.method {
-            Method::GET if query.contains("watch=true") => Response::new(self.watch(&path, query)),
+            Method::GET if query.contains("watch=true") => self.watch(&path, query),
             Method::GET => {
                 let state = self.state();
                 let of = |(key, object)| (key_path(key) == path).then_some(object);
@@ -128,11 +131,14 @@ impl Objects {
         Response::new(full(&object))
     }
 
-    fn watch(&self, path: &str, query: &str) -> Body {
+    fn watch(&self, path: &str, query: &str) -> Response<Body> {
         let since = query.split('&').find_map(|part| part.strip_prefix("resourceVersion="));
         let since: u64 = since.and_then(|since| since.parse().ok()).unwrap_or(0);
         let (sender, receiver) = unbounded_channel();
         let mut state = self.state();
+        if since < state.deleted {
+            return refuse(410);
+        }
         for (key, object) in &state.objects {
             let version = object::text(object, &["metadata", "resourceVersion"]).parse::<u64>().unwrap_or(0);
             if key_path(key) == path && version > since {
@@ -143,7 +149,7 @@ impl Objects {
         let stream = futures_util::stream::unfold(receiver, |mut receiver| async {
             receiver.recv().await.map(|bytes| (Ok(hyper::body::Frame::data(bytes)), receiver))
         });
-        StreamBody::new(stream).boxed_unsync()
+        Response::new(StreamBody::new(stream).boxed_unsync())
     }
 }
 
