@@ -268,6 +268,20 @@ impl ObservedPod {
         made.made_of.as_deref().is_some_and(|made_of| made_of != pod::image(spec))
             && !self.status.as_ref().is_some_and(|told| status::containers(told).any(over))
     }
+
+    /// The exit code of a container that has ended and is not started again: of its newest attempt or, where the record
+    /// of that is gone, as the API was told.
+    #[must_use]
+    pub fn last_exit_code(&self, pod: &Pod, spec: &Spec) -> Option<i32> {
+        let exit_code = match self.latest(&spec.name) {
+            Some(last) => last.exit().filter(|_| !self.is_outdated(spec, last))?.exit_code,
+            None => {
+                let told = status::containers(self.status.as_ref()?).find(|told| told.name == spec.name)?;
+                told.state.as_ref()?.terminated.as_ref()?.exit_code
+            }
+        };
+        (!pod::restarts(pod, spec, exit_code)).then_some(exit_code)
+    }
 }
 
 impl Container {

@@ -71,6 +71,8 @@ struct Told {
     failures: u32,
     /// The pod as the API answered last, and the status that it was told: the cache may lag behind.
     answer: Option<(Value, Value)>,
+    /// The status that it refused last: it is not told again, and the pod's end does not wait for it.
+    refused: Option<Value>,
 }
 
 /// How a request ended.
@@ -147,6 +149,7 @@ impl Reporter {
                     in_flight: false,
                     failures: 0,
                     answer: None,
+                    refused: None,
                 };
                 self.pods.insert(uid, told);
             }
@@ -191,7 +194,8 @@ impl Reporter {
         let settled = told.answer.as_ref().is_some_and(|(answer, told)| {
             *told == status && answer["status"] == target["status"] && object::uid(answer) == target_uid
         });
-        let patch = between(&target["status"], &status, &OWNED).filter(|_| !settled);
+        let refused = told.refused.as_ref() == Some(&status);
+        let patch = between(&target["status"], &status, &OWNED).filter(|_| !settled && !refused);
         if let Some(patch) = patch {
             let body = json!({"metadata": {"uid": target_uid}, "status": patch});
             self.requests.spawn(async move {
@@ -236,9 +240,10 @@ impl Reporter {
                 match error.code() {
                     // It is gone: the watch will say so.
                     Some(404) => told.due = None,
-                    Some(422) => {
+                    Some(422) if !status.is_null() => {
                         tracing::error!(pod = at, "the API server refuses the pod's status: {error}");
-                        told.due = None;
+                        told.refused = Some(status);
+                        told.due = Some(told.due.unwrap_or(now));
                     }
                     _ => {
                         told.failures += 1;
@@ -289,7 +294,58 @@ fn stay_ended(told: &Value, status: &mut Value) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use bytes::Bytes;
+    use client::{Client, Local};
+    use http::{Method, Request, Response};
+    use http_body_util::{BodyExt, Full};
+
     use super::*;
+
+    /// An API server with one pod that is to end, which refuses every status; it tells the methods that it is asked.
+    fn refusing(asked: Arc<Mutex<Vec<Method>>>) -> Local {
+        Arc::new(move |request: Request<Full<Bytes>>| {
+            asked.lock().unwrap().push(request.method().clone());
+            let watched = request.uri().query().is_some_and(|query| query.contains("watch"));
+            let pod = json!({"metadata": {"name": "p", "namespace": "d", "uid": "u", "resourceVersion": "1",
+                "deletionTimestamp": "2026-01-01T00:00:00Z"}});
+            let (code, body) = match *request.method() {
+                Method::PATCH => (422, json!({"kind": "Status", "code": 422})),
+                Method::DELETE => (200, pod),
+                _ => (200, json!({"metadata": {"resourceVersion": "1"}, "items": [pod]})),
+            };
+            Box::pin(async move {
+                if watched {
+                    std::future::pending::<()>().await;
+                }
+                let body = Full::new(Bytes::from(body.to_string())).map_err(|never| match never {});
+                Response::builder().status(code).body(body.boxed_unsync()).unwrap()
+            })
+        })
+    }
+
+    #[tokio::test]
+    async fn a_refused_status_does_not_keep_a_pod() {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let cache = Cache::new(Client::local(refusing(asked.clone()), "test"));
+        let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+        let task = tokio::spawn(Reporter::new(cache).run(receiver));
+        let meta = json!({"name": "p", "namespace": "d", "uid": "u",
+            "annotations": {"kubernetes.io/config.source": "api"}});
+        let pod: Pod = serde_json::from_value(json!({"metadata": meta})).unwrap();
+        let status = PodStatus { phase: Some("Failed".into()), ..PodStatus::default() };
+        sender.send(Report { uid: "u".into(), pod: Arc::new(pod), status, over: true }).unwrap();
+        let deleted = async {
+            while !asked.lock().unwrap().contains(&Method::DELETE) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), deleted).await.unwrap();
+        task.abort();
+        let patches = asked.lock().unwrap().iter().filter(|method| **method == Method::PATCH).count();
+        assert_eq!(patches, 1, "what was refused is not told again");
+    }
 
     #[test]
     fn no_phase_follows_an_end() {

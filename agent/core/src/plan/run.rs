@@ -123,11 +123,12 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Takes one container (app or sidecar) a step further. `may_start`: those before it have been started. Returns
-    /// whether those after it may be started.
+    /// Takes one container (app or sidecar) a step further; one that has ended for good in another sandbox, or whose record
+    /// is gone, needs none. `may_start`: those before it have been started. Returns whether those after it may be started.
     pub(super) fn step(&mut self, spec: &Spec, sandbox: &Sandbox, may_start: bool) -> bool {
         let Some(container) = self.current(&spec.name, &sandbox.id) else {
-            return self.create(spec, sandbox);
+            let ended = self.seen.last_exit_code(&self.desired.pod, spec).is_some();
+            return ended || self.create(spec, sandbox);
         };
         match &container.state {
             State::Created if may_start => self.start(container),

@@ -104,7 +104,9 @@ fn mounts(spec: &Spec) -> Option<Vec<VolumeMountStatus>> {
 /// A container without a record: not made yet, or removed behind our back, or after its pod had ended.
 fn gone(parts: &Parts<'_>, spec: &Spec, old: Option<&ContainerStatus>, ended: bool) -> ContainerStatus {
     let made = old.filter(|o| o.container_id.is_some());
-    if let Some(old) = made.filter(|_| ended || parts.desired.end.is_some()) {
+    let closed = || old.filter(|o| o.state.as_ref().is_some_and(|state| state.terminated.is_some()));
+    let for_good = parts.seen.last_exit_code(&parts.desired.pod, spec).is_some();
+    if let Some(old) = made.or_else(closed).filter(|_| ended || for_good || parts.desired.end.is_some()) {
         let state = match old.state.as_ref() {
             Some(state) if state.running.is_some() => {
                 Some(ContainerState { terminated: Some(unknown(Some(old))), ..none() })

@@ -83,12 +83,7 @@ pub fn outcome(desired: &DesiredPod, seen: &ObservedPod, now: Timestamp) -> Opti
     }
     let mut succeeded = true;
     for spec in pod::containers(&desired.pod) {
-        let last = seen.latest(&spec.name)?;
-        let exit = last.exit()?;
-        if seen.is_outdated(spec, last) || pod::restarts(&desired.pod, spec, exit.exit_code) {
-            return None;
-        }
-        succeeded &= exit.exit_code == 0;
+        succeeded &= seen.last_exit_code(&desired.pod, spec)? == 0;
     }
     // A pod without containers is one we know only by what is left of it.
     if pod::containers(&desired.pod).is_empty() { None } else { done(succeeded, since()) }

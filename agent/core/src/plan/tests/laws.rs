@@ -1,8 +1,11 @@
 //! Laws that hold whatever happens: the model node under random exits, faults, dead sandboxes and lapses of time.
 
-use k8s_openapi::api::core::v1::EphemeralContainer;
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{EphemeralContainer, Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
 
 use super::model::*;
 use crate::{Object, State};
@@ -114,8 +117,8 @@ fn strike(model: &mut Model, blow: Blow) {
 }
 
 /// Gives the app container `a` a request and a limit.
-fn resize(pod: &mut k8s_openapi::api::core::v1::Pod, hundredths: u8) {
-    let cpu = std::collections::BTreeMap::from([("cpu".to_owned(), Quantity(format!("{hundredths}0m")))]);
+fn resize(pod: &mut Pod, hundredths: u8) {
+    let cpu = BTreeMap::from([("cpu".to_owned(), Quantity(format!("{hundredths}0m")))]);
     let resources = k8s_openapi::api::core::v1::ResourceRequirements {
         requests: Some(cpu.clone()),
         limits: Some(cpu),
@@ -125,7 +128,7 @@ fn resize(pod: &mut k8s_openapi::api::core::v1::Pod, hundredths: u8) {
     containers.iter_mut().find(|c| c.name == "a").unwrap().resources = Some(resources);
 }
 
-fn any_pod() -> impl Strategy<Value = k8s_openapi::api::core::v1::Pod> {
+fn any_pod() -> impl Strategy<Value = Pod> {
     let policy = prop_oneof![Just("Always"), Just("OnFailure"), Just("Never")];
     (policy, any::<[bool; 6]>()).prop_map(|(policy, flags)| {
         let [hooks, probes, init, sidecars, second, post] = flags;
@@ -156,7 +159,7 @@ proptest! {
     #[test]
     fn it_comes_to_rest(pod in any_pod(), blows in blows()) {
         let mut model = Model::with(pod);
-        let mut attempts = std::collections::BTreeMap::new();
+        let mut attempts = BTreeMap::new();
         for blow in blows {
             model.settle();
             prop_assert!(model.plan().actions.is_empty());
@@ -229,4 +232,52 @@ proptest! {
             strike(&mut model, blow);
         }
     }
+
+    /// What never starts again has ended for good: the API server refuses a status that says otherwise, and does so for
+    /// each that is told, those between two actions and those while they are under way.
+    #[test]
+    fn what_has_ended_stays_so(pod in any_pod(), blows in blows()) {
+        let mut model = Model::with(pod);
+        let mut told = PodStatus::default();
+        for blow in blows.into_iter().map(Some).chain([None]) {
+            match blow {
+                Some(blow) => strike(&mut model, blow),
+                None if model.desired.pods.first().is_some_and(|pod| pod.end.is_none()) => model.end("u"),
+                None => {}
+            }
+            for _ in 0..200 {
+                let Some(desired) = model.desired.pods.first() else { break };
+                let pod = desired.pod.clone();
+                let mut plan = model.plan();
+                told = follows(&pod, &told, plan.pods.remove("u").unwrap().status)?;
+                let objects = plan.actions.iter().map(|a| a.action.object());
+                model.seen("u").in_flight = objects.filter(|o| !matches!(o, Object::Image(_))).collect();
+                told = follows(&pod, &told, model.status())?;
+                model.seen("u").in_flight.clear();
+                if plan.actions.is_empty() {
+                    break;
+                }
+                for action in plan.actions {
+                    model.apply(action);
+                }
+            }
+        }
+    }
+}
+
+/// The status that follows another, unless the API server refuses it.
+fn follows(pod: &Pod, told: &PodStatus, next: PodStatus) -> Result<PodStatus, TestCaseError> {
+    let of = |status: &PodStatus| {
+        let all = status.container_statuses.clone().unwrap_or_default();
+        all.into_iter()
+            .filter_map(|s| Some((s.name, s.state?.terminated?.exit_code)))
+            .collect::<BTreeMap<_, _>>()
+    };
+    let now = of(&next);
+    for (name, exit_code) in of(told) {
+        let spec = crate::pod::containers(pod).iter().find(|spec| spec.name == name).unwrap();
+        let stays = now.contains_key(&name) || crate::pod::restarts(pod, spec, exit_code);
+        prop_assert!(stays, "{name} had ended with {exit_code}, and came back");
+    }
+    Ok(next)
 }
