@@ -121,12 +121,18 @@ pub(crate) async fn partial(bed: Bed) -> Result<()> {
     Ok(())
 }
 
-pub(crate) async fn host_name(bed: Bed) -> Result<()> {
-    let domain = format!("s.{}.svc.cluster.local", bed.namespace);
+/// A pod with a host name in the subdomain of a headless service, and one that asks for it. Gives the domain, the pod, and
+/// what has to be answered.
+async fn querier(bed: &Bed) -> Result<(String, Value, String)> {
     bed.create("services", headless("s")).await?;
     bed.ready(client("asks")).await?;
     let pod = bed.ready(hosted("querier", "s")).await?;
     let wanted = format!("Address: {}", ip(&pod));
+    Ok((format!("s.{}.svc.cluster.local", bed.namespace), pod, wanted))
+}
+
+pub(crate) async fn host_name(bed: Bed) -> Result<()> {
+    let (domain, pod, wanted) = querier(&bed).await?;
     answers(&bed, "asks", "a", &format!("querier.{domain}"), &wanted).await?;
     resolves(&bed, "asks", "querier.s", ip(&pod)).await?;
     resolves(&bed, "querier", "querier", ip(&pod)).await?;
@@ -136,11 +142,7 @@ pub(crate) async fn host_name(bed: Bed) -> Result<()> {
 }
 
 pub(crate) async fn subdomain(bed: Bed) -> Result<()> {
-    let domain = format!("s.{}.svc.cluster.local", bed.namespace);
-    bed.create("services", headless("s")).await?;
-    bed.ready(client("asks")).await?;
-    let pod = bed.ready(hosted("querier", "s")).await?;
-    let wanted = format!("Address: {}", ip(&pod));
+    let (domain, _, wanted) = querier(&bed).await?;
     answers(&bed, "asks", "a", &format!("querier.{domain}"), &wanted).await?;
     answers(&bed, "asks", "a", &domain, &wanted).await
 }
