@@ -240,6 +240,12 @@ fn conditions(state: &State, old: &Value, now: Timestamp) -> Value {
     ])
 }
 
+/// Whether a node that is ready for the API is so no more.
+pub(crate) fn falls(state: &State, old: &Value) -> bool {
+    let ready = |c: &Value| c["type"] == "Ready" && c["status"] == "True";
+    object::items(old, &["conditions"]).any(ready) && unready(state).is_some()
+}
+
 /// Why pods cannot run here.
 fn unready(state: &State) -> Option<String> {
     let Some(runtime) = &state.runtime else {

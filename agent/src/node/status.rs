@@ -27,6 +27,9 @@ const HEARTBEAT: Duration = Duration::from_secs(300);
 const LOOK: Duration = Duration::from_secs(10);
 /// How often the images are listed.
 const IMAGES: Duration = Duration::from_secs(60);
+/// How long the API is not told that a node is not ready which it knows to be: when its process has begun anew, the runtime
+/// and its network come up in a moment, and every pod of a node that is not ready counts as not ready.
+const STARTING: Duration = Duration::from_secs(10);
 /// The longest pause after a request that failed.
 const AGAIN_MAX: Duration = Duration::from_secs(5);
 
@@ -56,7 +59,8 @@ impl Status {
     /// Tells it for ever. `answer` is the Node as the API answered last.
     pub(crate) async fn keep(mut self, mut answer: Value) {
         let mut events = self.cache.subscribe(nodes());
-        let (mut told, mut failures) = (Instant::now(), 0);
+        let began = Instant::now();
+        let (mut told, mut failures) = (began, 0);
         let (mut listed, mut images): (Option<Instant>, Vec<Image>) = (None, Vec::new());
         loop {
             if listed.is_none_or(|at| at.elapsed() >= IMAGES) {
@@ -64,6 +68,11 @@ impl Status {
             }
             let state = State { images: images.clone(), ..self.now() };
             let node = self.newest(&answer);
+            let starting = STARTING.saturating_sub(began.elapsed());
+            if !starting.is_zero() && node_object::falls(&state, &node["status"]) {
+                self.change(&mut events, starting).await;
+                continue;
+            }
             let now = self.clock.now();
             let mut status = node_object::status(&self.facts, &state, &node["status"], now);
             if told.elapsed() < HEARTBEAT {

@@ -37,6 +37,15 @@ fn running() -> State {
 }
 
 #[test]
+fn a_node_falls_once() {
+    let of = |state: &State| status(&facts(), state, &Value::Null, at(0));
+    let (ready, starting) = (of(&running()), of(&State::default()));
+    assert!(falls(&State::default(), &ready));
+    assert!(!falls(&running(), &ready));
+    assert!(!falls(&State::default(), &starting));
+}
+
+#[test]
 fn a_new_node() {
     let node = node(&facts(), &State::default(), at(0));
     assert_eq!(node["metadata"]["labels"]["kubernetes.io/hostname"], "n");

@@ -68,6 +68,10 @@ fn of_pod(pod: &Value) -> String {
     format!("{ready} {}", pod["status"]["containerStatuses"][0]["restartCount"])
 }
 
+fn of_node(node: &Value) -> String {
+    node::is_ready(node).to_string()
+}
+
 /// How many of its endpoints are ready.
 fn of_slice(slice: &Value) -> String {
     let endpoints = slice["endpoints"].as_array().into_iter().flatten();
@@ -118,6 +122,7 @@ fn a_killed_node_process_is_not_seen() -> Result<()> {
             .any(|s| of_slice(s) == "3")
     })?;
     let pods = Recorder::watch(&cluster, "pods", of_pod)?;
+    let nodes = Recorder::watch(&cluster, "nodes", of_node)?;
     let slices = Recorder::watch(&cluster, "endpointslices", of_slice)?;
     for pod in ["web", "started", "file"] {
         pods.waits(pod, &["ready 0"])?;
@@ -139,6 +144,7 @@ fn a_killed_node_process_is_not_seen() -> Result<()> {
     }
     pods.waits("file", &["ready 0", "unready 0", "ready 0", "unready 0", "ready 0"])?;
     slices.waits("probed", &["3", "2", "3", "2", "3"])?;
+    nodes.waits(&cluster.name(1)?, &["true"])?;
     for (pod, facts) in [("web", "ready 0"), ("started", "ready 0"), ("never", "unready 0")] {
         ensure!(pods.of(pod) == [facts], "{pod}: {:?}", pods.of(pod));
     }
