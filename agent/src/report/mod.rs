@@ -189,7 +189,7 @@ impl Reporter {
         let client = self.cache.client().clone();
         let (id, mut status) = (uid.to_owned(), told.status.clone());
         if !told.mirrored {
-            stay_ended(&target["status"], &mut status);
+            agent_core::status::stay_ended(&target["status"], &mut status);
         }
         let settled = told.answer.as_ref().is_some_and(|(answer, told)| {
             *told == status && answer["status"] == target["status"] && object::uid(answer) == target_uid
@@ -285,13 +285,6 @@ fn version(object: &Value) -> u64 {
     object::text(object, &["metadata", "resourceVersion"]).parse().unwrap_or_default()
 }
 
-/// A pod that has ended for the API, be it by somebody else's word, has ended: no phase follows.
-fn stay_ended(told: &Value, status: &mut Value) {
-    if matches!(object::text(told, &["phase"]), "Succeeded" | "Failed") {
-        status["phase"] = told["phase"].clone();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
@@ -345,20 +338,5 @@ mod tests {
         task.abort();
         let patches = asked.lock().unwrap().iter().filter(|method| **method == Method::PATCH).count();
         assert_eq!(patches, 1, "what was refused is not told again");
-    }
-
-    #[test]
-    fn no_phase_follows_an_end() {
-        for (told, ours, sent) in [
-            ("Running", "Failed", "Failed"),
-            ("Pending", "Running", "Running"),
-            ("Failed", "Running", "Failed"),
-            ("Failed", "Succeeded", "Failed"),
-            ("Succeeded", "Running", "Succeeded"),
-        ] {
-            let mut status = json!({"phase": ours});
-            stay_ended(&json!({"phase": told}), &mut status);
-            assert_eq!(status["phase"], sent, "{told}, {ours}");
-        }
     }
 }

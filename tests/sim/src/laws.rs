@@ -4,6 +4,7 @@
 //! | law | what holds | seen to fail when |
 //! |---|---|---|
 //! | `stays` | a bound pod never changes its node | (the server refuses a second binding) |
+//! | `stays_ended` | no status brings back a container that never starts again | (the laws of `agent-core` see it: here nothing is told between two steps) |
 //! | `runs_once` | no container runs twice, no pod on two nodes | what an action is about is not `in_flight` |
 //! | `looked_after` | what a runtime has its agent knows | an agent starts without its disk; what nobody wants is not adopted |
 //! | `none_too_many` | a `ReplicaSet`, a `DaemonSet` have no pod too many | `Pending` does not wait for own writes |
@@ -18,6 +19,7 @@
 //! | `away` | a control plane that is away for an hour costs no pod its node, and no container its restarts | |
 //! | `comes_to_rest` | in the end wishes are met as far as there is room, nothing is left over or wanted, slices and the proxy's rules name who is ready | overdue writes are not asked for; every answer is taken for yes; a taint is never taken away; pods that went while the agent was away are kept; a pod of a job counts as failed and as succeeded |
 
+mod ended;
 mod rest;
 mod room;
 
@@ -33,6 +35,7 @@ use crate::node::Node;
 use crate::server::{Change, Of, Server};
 use crate::time::seconds;
 
+pub(crate) use ended::comes_back;
 pub(crate) use rest::unmet;
 
 /// The controller whose deletions are looked at.
@@ -119,6 +122,11 @@ impl Laws {
                 room::fits(server)?;
                 // Its room is no longer for others.
                 self.waiting.clear();
+            }
+            (Some(old), Some(new)) => {
+                if let Some(container) = comes_back(old, &new["status"]) {
+                    return Err(format!("stays_ended: {container} of {} comes back", object::name(new)));
+                }
             }
             (Some(old), None) => drop(self.gone.insert(object::uid(old).to_owned(), now)),
             _ => {}

@@ -182,7 +182,13 @@ impl Server {
             let found =
                 target(&mutation).and_then(|(of, ns, name)| self.get((of.group, of.plural), &ns, &name));
             // An older status would give a pod that has ended its room back: nobody can help that.
-            if found.is_some_and(|found| found["kind"] == "Pod" && pod::has_ended(&found)) {
+            let brings_back = |found: &Value| match &mutation {
+                Mutation::Merge(.., Some("status"), patch) => {
+                    pod::has_ended(found) || laws::comes_back(found, &patch["status"]).is_some()
+                }
+                _ => pod::has_ended(found),
+            };
+            if found.is_some_and(|found| found["kind"] == "Pod" && brings_back(&found)) {
                 continue;
             }
             let is_made = self.apply(&by, &mutation, now.clock).is_ok();

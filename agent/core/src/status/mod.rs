@@ -15,7 +15,7 @@ use crate::pod;
 use crate::resources;
 use crate::time::{k8s, seconds_later};
 
-pub use phase::{Outcome, outcome};
+pub use phase::{Outcome, outcome, stay_ended};
 
 /// Why something waits: a reason for machines and a message for people.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,6 +2,8 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus};
+use proto_kube::object;
+use serde_json::Value;
 
 use super::{Parts, deadline};
 use crate::desired::DesiredPod;
@@ -133,4 +135,31 @@ fn has_run(status: &ContainerStatus) -> bool {
         state.as_ref().is_some_and(|s| s.running.is_some() || s.terminated.is_some())
     };
     state(&status.state) || state(&status.last_state)
+}
+
+/// A pod that has ended for the API, be it by somebody else's word, has ended: no phase follows in what it is told.
+pub fn stay_ended(told: &Value, status: &mut Value) {
+    if matches!(object::text(told, &["phase"]), "Succeeded" | "Failed") {
+        status["phase"] = told["phase"].clone();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_phase_follows_an_end() {
+        for (told, ours, sent) in [
+            ("Running", "Failed", "Failed"),
+            ("Pending", "Running", "Running"),
+            ("Failed", "Running", "Failed"),
+            ("Failed", "Succeeded", "Failed"),
+            ("Succeeded", "Running", "Succeeded"),
+        ] {
+            let mut status = serde_json::json!({"phase": ours});
+            stay_ended(&serde_json::json!({"phase": told}), &mut status);
+            assert_eq!(status["phase"], sent, "{told}, {ours}");
+        }
+    }
 }

@@ -80,7 +80,8 @@ impl Agent {
             return;
         };
         let place = (told.namespace.clone(), told.name.clone());
-        let new = merged(&found["status"], &told.status);
+        let mut new = merged(&found["status"], &told.status);
+        agent_core::status::stay_ended(&found["status"], &mut new);
         let mutation = if new != found["status"] {
             let patch = json!({"metadata": {"uid": uid}, "status": new});
             Mutation::Merge(served("", "pods"), place, Some("status"), patch)
