@@ -146,9 +146,10 @@ fn a_reader_that_leaves_ends_it() {
 fn what_a_start_suggests_works() {
     let control = Control::start().unwrap();
     let log = control.log();
-    let line = log.lines().find(|line| line.ends_with(" FILE")).unwrap_or_else(|| panic!("{log}"));
+    let line = log.lines().find(|line| line.contains(" FILE  ")).unwrap_or_else(|| panic!("{log}"));
     let file = control.folder().join("backup");
-    let line = line.trim().replace("FILE", file.to_str().unwrap());
+    // What it does is said two spaces after it.
+    let line = line.trim().split("  ").next().unwrap().replace("FILE", file.to_str().unwrap());
     let words: Vec<&str> = line.split(' ').collect();
     let output = feed(Command::new(words[0]).args(&words[1..]), "").unwrap();
     assert!(output.status.success() && file.exists(), "{line}: {output:?}");
