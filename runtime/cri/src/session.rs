@@ -8,10 +8,12 @@ use std::sync::Arc;
 use proto_cri::{AttachRequest, ExecRequest};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tonic::Status;
 
 use crate::error::Failure;
 use crate::lifecycle::{PodPhase, Verdict, Wish, container as may};
+use crate::monitor;
 use crate::node::Node;
 use crate::stream::{Resize, Session, Streams, TerminalSize};
 
@@ -57,16 +59,7 @@ impl Streams for Sessions {
         let attached =
             client.attach(&container.id, stdout_end, stderr_end, stdin_end).await.map_err(Failure::from)?;
         let end = Box::pin(async move { Ok(attached.exited().await.map_err(Failure::from)?.exit_code) });
-        let resize = record.config.tty.then(|| {
-            let (handle, id) = (tokio::runtime::Handle::current(), container.id.clone());
-            Box::new(move |size: TerminalSize| {
-                let (client, id) = (client.clone(), id.clone());
-                handle.spawn(async move {
-                    // A container that has just ended has no size to set.
-                    let _ = client.resize(&id, size.width, size.height).await;
-                });
-            }) as Resize
-        });
+        let resize = record.config.tty.then(|| resizer(client, container.id.clone()));
         Ok(Session { stdin, stdout, stderr, resize, end })
     }
 
@@ -105,4 +98,19 @@ fn output(wanted: bool) -> Result<(Option<OwnedFd>, OwnedFd), Failure> {
     }
     let (read, write) = pipe()?;
     Ok((Some(read), write))
+}
+
+/// Tells a container's terminal its sizes, in their order: kubectl tells one that is not the window's and then the window's,
+/// for programs to draw themselves anew.
+fn resizer(client: monitor::Client, id: String) -> Resize {
+    let (sizes, mut wanted) = mpsc::unbounded_channel::<TerminalSize>();
+    tokio::spawn(async move {
+        while let Some(size) = wanted.recv().await {
+            // A container that has just ended has no size to set.
+            let _ = client.resize(&id, size.width, size.height).await;
+        }
+    });
+    Box::new(move |size| {
+        let _ = sizes.send(size);
+    })
 }
