@@ -49,7 +49,7 @@ impl Controller for GarbageCollector {
 
     fn keys(
         &self,
-        _view: &dyn View,
+        view: &dyn View,
         of: GroupResource<'_>,
         old: Option<&Value>,
         new: Option<&Value>,
@@ -63,6 +63,10 @@ impl Controller for GarbageCollector {
         let references = |object: Option<&Value>| object.map(|o| o["metadata"]["ownerReferences"].clone());
         let changed = references(old) != references(new);
         if let Some(new) = new {
+            // An owner that was taken away and put back between two looks has not changed.
+            let several = object::items(new, &["metadata", "ownerReferences"]).count() > 1;
+            let lost = || owners(resource, new).filter_map(|o| o.place).any(|at| at.get(view).is_none());
+            let changed = changed || several && lost();
             let concerns = changed && is_owned(new) || collects(new).is_some();
             places.extend(concerns.then(|| place.clone()));
         }
