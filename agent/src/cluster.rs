@@ -47,7 +47,7 @@ pub(crate) fn prepare(
         effects.port.subscribe(),
     );
     let (reports, reported) = mpsc::unbounded_channel();
-    tasks.spawn(report::Reporter::new(api.cache.clone()).run(reported));
+    tasks.spawn(report::Reporter::new(api.cache.clone(), &config.node_name).run(reported));
     tasks.spawn(effects.events.publish(api.cache.client().clone()));
     tasks.spawn(mirror::run(api.cache.clone(), config.node_name.clone(), view));
     if let Some(identity) = api.identity.clone() {

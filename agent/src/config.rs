@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use client::{Cache, Query};
-use proto_kube::Resource;
-use proto_kube::resource;
+use client::{Cache, Event, Query};
+use proto_kube::{Resource, object, resource};
 use serde_json::Value;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 
 use crate::identity::{NodeIdentity, ServingCertificate};
@@ -164,6 +165,13 @@ pub(crate) fn known(group: &'static str, version: &str, plural: &'static str) ->
 /// `pods`.
 pub(crate) fn pods() -> &'static Resource {
     known("", "v1", "pods")
+}
+
+/// Every change of pods. Those of the node are whole; of others, where the cache has them for others, there is less.
+pub(crate) fn pods_of(cache: &Cache, node: &str) -> UnboundedReceiver<Event> {
+    let node = node.to_owned();
+    let need = move |pod: &Value| object::text(pod, &["spec", "nodeName"]) == node;
+    cache.subscribe_some(pods(), "kubelet", Arc::new(need))
 }
 
 /// `nodes`.

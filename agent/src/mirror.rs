@@ -11,7 +11,7 @@ use proto_kube::{object, pod as kube_pod, view::View as _};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
-use crate::config::{nodes, pods};
+use crate::config::{nodes, pods, pods_of};
 use crate::labels::CONFIG_MIRROR;
 use crate::sync::View;
 
@@ -37,8 +37,9 @@ enum Step {
 
 /// Keeps the mirrors of the pods in `view`, for ever.
 pub(crate) async fn run(cache: Cache, node: String, mut view: watch::Receiver<Arc<View>>) {
-    let mut events = cache.subscribe(pods());
-    cache.synced(&[pods(), nodes()]).await;
+    let mut events = pods_of(&cache, &node);
+    cache.settled(&[pods()]).await;
+    cache.synced(&[nodes()]).await;
     loop {
         let seen = view.borrow_and_update().clone();
         let mut pause = None;

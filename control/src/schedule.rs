@@ -6,7 +6,8 @@ mod tell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Cache, Event};
+use client::{Cache, Event, Need};
+use proto_kube::{Resource, pod};
 use scheduler::Pod;
 use scheduler::placing::{Bound, HEEDED, Placing, READS, Task};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -56,10 +57,20 @@ impl Scheduler {
     /// Works until it is told to stop; then finishes what is under way.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let reads = READS.map(|(group, plural)| of(group, plural));
-        let mut events: Vec<_> =
-            reads[..HEEDED].iter().map(|resource| self.cache.subscribe(resource)).collect();
+        let (heeded, looked_up) = reads.split_at(HEEDED);
+        // Of pods it needs no more than their outlines.
+        let outlines: Need = Arc::new(|_| false);
+        let subscribe = |resource: &&'static Resource| match resource.group_resource() == pod::PODS {
+            true => self.cache.subscribe_some(resource, "kube-scheduler", outlines.clone()),
+            false => self.cache.subscribe(resource),
+        };
+        let mut events: Vec<_> = heeded.iter().map(subscribe).collect();
+        let known = async {
+            self.cache.synced(looked_up).await;
+            self.cache.settled(heeded).await;
+        };
         tokio::select! {
-            () = self.cache.synced(&reads) => {}
+            () = known => {}
             () = stop.cancelled() => return,
         }
         while !stop.is_cancelled() {

@@ -20,7 +20,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::config::pods;
+use crate::config::{pods, pods_of};
 use crate::labels;
 
 pub(crate) use patch::between;
@@ -81,6 +81,7 @@ type Done = (String, Value, Result<Value, ClientError>);
 /// Tells the API server of pods.
 pub(crate) struct Reporter {
     cache: Cache,
+    node: String,
     pods: BTreeMap<String, Told>,
     requests: JoinSet<Done>,
     /// The API has told all its pods.
@@ -88,13 +89,14 @@ pub(crate) struct Reporter {
 }
 
 impl Reporter {
-    pub(crate) fn new(cache: Cache) -> Self {
-        Self { cache, pods: BTreeMap::new(), requests: JoinSet::new(), synced: false }
+    /// Of the pods of `node`.
+    pub(crate) fn new(cache: Cache, node: &str) -> Self {
+        Self { cache, node: node.to_owned(), pods: BTreeMap::new(), requests: JoinSet::new(), synced: false }
     }
 
     /// Tells what `reports` say until there are no more of them.
     pub(crate) async fn run(mut self, mut reports: UnboundedReceiver<Report>) {
-        let mut events = self.cache.subscribe(pods());
+        let mut events = pods_of(&self.cache, &self.node);
         loop {
             let now = Instant::now();
             let due: Vec<String> = self.due(now).collect();
@@ -323,7 +325,7 @@ mod tests {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let cache = Cache::new(Client::local(refusing(asked.clone()), "test"));
         let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
-        let task = tokio::spawn(Reporter::new(cache).run(receiver));
+        let task = tokio::spawn(Reporter::new(cache, "n").run(receiver));
         let meta = json!({"name": "p", "namespace": "d", "uid": "u",
             "annotations": {"kubernetes.io/config.source": "api"}});
         let pod: Pod = serde_json::from_value(json!({"metadata": meta})).unwrap();

@@ -8,7 +8,7 @@ use proto_kube::{object, pod as kube_pod};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
-use crate::config::{nodes, pods};
+use crate::config::{nodes, pods_of};
 use crate::sync::Happening;
 use crate::{decode, labels};
 
@@ -46,7 +46,7 @@ pub(crate) async fn run(cache: Cache, node: String, happenings: UnboundedSender<
             biased;
             Some(event) = nodes_events.recv() => {
                 if event.object().is_none() {
-                    events = Some(cache.subscribe(pods()));
+                    events = Some(pods_of(&cache, &node));
                 }
                 event.new.filter(|n| object::name(n) == node).map(|n| Happening::Node(concern(&n))).into_iter().collect()
             }
@@ -139,7 +139,7 @@ mod tests {
             Change::Gone { uid, grace_seconds } => format!("gone {uid} {grace_seconds:?}"),
             Change::Synced => "synced".to_owned(),
         };
-        changes(&Event { resource: pods(), old, new }, "n").into_iter().map(words).collect()
+        changes(&Event { resource: crate::config::pods(), old, new }, "n").into_iter().map(words).collect()
     }
 
     #[test]

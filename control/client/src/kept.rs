@@ -1,10 +1,11 @@
-//! A resource as a cache knows it: what somebody needs whole is whole, of the rest there is the metadata.
+//! A resource as a cache knows it: what somebody needs whole is whole, of the rest there is what
+//! [`object::narrow`] leaves.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use proto_kube::{Resource, object};
+use proto_kube::{Resource, object, pod};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -14,6 +15,8 @@ use crate::reflector::Change;
 /// An object that is there.
 enum Object {
     Whole(Arc<Value>),
+    /// The outline of a pod, of which there are many lists.
+    Outline(Arc<Value>),
     /// Its `apiVersion`, `kind` and `metadata` as JSON: as a [`Value`] it would take six times the room.
     Metadata(Box<[u8]>),
 }
@@ -21,7 +24,7 @@ enum Object {
 impl Object {
     fn value(&self) -> Arc<Value> {
         match self {
-            Self::Whole(object) => object.clone(),
+            Self::Whole(object) | Self::Outline(object) => object.clone(),
             Self::Metadata(json) => Arc::new(serde_json::from_slice(json).expect("it was written as JSON")),
         }
     }
@@ -135,14 +138,17 @@ impl Kept {
         let whole = self.needs.as_ref().is_none_or(|needs| needs.values().any(|need| need(&object)));
         object::metadata(&mut object).remove("managedFields");
         if !whole {
-            object::narrow(&mut object);
+            object::narrow(self.resource.group_resource(), &mut object);
         }
         let new = Arc::new(object);
         let kept = if whole {
             Object::Whole(new.clone())
         } else {
             self.narrowed = true;
-            Object::Metadata(new.to_string().into_bytes().into())
+            match self.resource.group_resource() == pod::PODS {
+                true => Object::Outline(new.clone()),
+                false => Object::Metadata(new.to_string().into_bytes().into()),
+            }
         };
         let was_whole = |old: &Object| matches!(old, Object::Whole(_));
         let old = self.objects.insert(key(&new), kept).map(|old| (was_whole(&old), old.value()));

@@ -20,7 +20,7 @@ impl Shown<'_> {
             return object;
         }
         let mut object = (*object).clone();
-        proto_kube::object::narrow(&mut object);
+        proto_kube::object::narrow(of, &mut object);
         Arc::new(object)
     }
 }

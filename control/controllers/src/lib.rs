@@ -180,8 +180,8 @@ pub trait Controller: Send + Sync {
 
     /// Whether it needs all of an object that it reads. Otherwise it may be shown no more than what
     /// [`object::narrow`](proto_kube::object::narrow) leaves of it, and must not replace it: that would empty it.
-    fn needs(&self, _of: GroupResource<'_>, _object: &Value) -> bool {
-        true
+    fn needs(&self, of: GroupResource<'_>, _object: &Value) -> bool {
+        of != resources::PODS
     }
 
     /// The keys that a change concerns; `old` is none for a new object, `new` for one that is gone.

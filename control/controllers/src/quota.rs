@@ -41,9 +41,9 @@ impl Controller for Quotas {
         ]
     }
 
-    /// Of those that it only counts it needs no more than that they are there.
+    /// Of those that it only counts it needs no more than that they are there; pods are as everywhere.
     fn needs(&self, of: GroupResource<'_>, _object: &Value) -> bool {
-        !matches!(of, CONFIG_MAPS | SECRETS | REPLICATION_CONTROLLERS)
+        !matches!(of, CONFIG_MAPS | PODS | SECRETS | REPLICATION_CONTROLLERS)
     }
 
     fn keys(

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::GroupResource;
+
 /// The text at a path of members; empty when there is none.
 #[must_use]
 pub fn text<'a>(object: &'a Value, path: &[&str]) -> &'a str {
@@ -149,9 +151,12 @@ pub fn default(object: &mut Value, key: &str, value: impl Into<Value>) -> bool {
     missing
 }
 
-/// Leaves of an object what every kind has: its `apiVersion`, `kind` and `metadata`.
-pub fn narrow(object: &mut Value) {
-    if let Some(members) = object.as_object_mut() {
+/// Leaves of an object what every kind has: its `apiVersion`, `kind` and `metadata`; of a pod, which everybody reads, its
+/// [`outline`](crate::pod::outline).
+pub fn narrow(of: GroupResource<'_>, object: &mut Value) {
+    if of == crate::pod::PODS {
+        crate::pod::outline(object);
+    } else if let Some(members) = object.as_object_mut() {
         members.retain(|member, _| matches!(member.as_str(), "apiVersion" | "kind" | "metadata"));
     }
 }

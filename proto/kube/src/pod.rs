@@ -2,13 +2,19 @@
 
 use serde_json::Value;
 
-use crate::object;
+use crate::{GroupResource, object};
 
 /// The lists of containers in a pod's spec, in the order in which they start.
 pub const LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 
 /// Marks a pod that a node made up from a file of its own.
 pub const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// The resource of pods.
+pub const PODS: GroupResource<'static> = GroupResource { group: "", resource: "pods" };
+
+/// What `kubectl apply` keeps of what it applied.
+const APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// The fields of a pod that a variable may be filled from, beside single labels and annotations.
 pub const FIELDS: &[&str] = &[
@@ -45,6 +51,38 @@ const SECRETS: [(&str, &[&str]); 9] = [
     ("scaleIO", &["secretRef", "name"]),
     ("storageos", &["secretRef", "name"]),
 ];
+
+/// What of a container concerns others than its node: where it may run, who reaches it, what it costs.
+const OF_CONTAINER: [&str; 5] = ["image", "name", "ports", "resources", "restartPolicy"];
+/// Volumes that a node makes by itself.
+const OF_NODE: [&str; 6] = ["configMap", "downwardAPI", "emptyDir", "hostPath", "projected", "secret"];
+/// What of a container's status concerns its node alone.
+const OF_STATUS: [&str; 4] = ["containerID", "imageID", "user", "volumeMounts"];
+
+/// Leaves of a pod what concerns others than its node: not what its containers run, see and are probed by, nor volumes
+/// that the node makes. It takes a third of the room, and is no pod to write back.
+pub fn outline(pod: &mut Value) {
+    if let Some(annotations) = pod.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+        annotations.remove(APPLIED);
+    }
+    for list in LISTS {
+        each(pod, &format!("/spec/{list}"), |member| OF_CONTAINER.contains(&member));
+        let list = list.trim_end_matches('s');
+        each(pod, &format!("/status/{list}Statuses"), |member| !OF_STATUS.contains(&member));
+    }
+    if let Some(volumes) = pod.pointer_mut("/spec/volumes").and_then(Value::as_array_mut) {
+        volumes.retain(|volume| !OF_NODE.iter().any(|kind| volume.get(kind).is_some()));
+        volumes.shrink_to_fit();
+    }
+}
+
+/// Leaves of each object of a list the members that are wanted.
+fn each(pod: &mut Value, list: &str, wanted: impl Fn(&str) -> bool) {
+    let objects = pod.pointer_mut(list).and_then(Value::as_array_mut).into_iter().flatten();
+    for members in objects.filter_map(Value::as_object_mut) {
+        members.retain(|member, _| wanted(member));
+    }
+}
 
 /// All containers of a spec: init, main, ephemeral.
 pub fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
