@@ -90,10 +90,10 @@ fn introduce(plane: &ControlPlane, worker: &Worker, paths: &Paths, began: Instan
 
 /// Commands that find this node or cluster, and what each is for.
 pub(crate) fn hints(paths: &Paths, commands: &[(&str, &str)]) {
-    // The directories come before the verb: after `--` they would be the container's arguments.
+    // The directories come last: `cleat control` takes no flags before its verb. After `--` they would be the container's.
     let whole = |command: &str| {
-        let (group, rest) = command.split_once(' ').unwrap_or((command, ""));
-        format!("{} {group}{} {rest}", program(), paths.flags()).trim_end().to_owned()
+        let (own, its) = command.split_at(command.find(" -- ").unwrap_or(command.len()));
+        format!("{} {own}{}{its}", program(), paths.flags())
     };
     let lines: Vec<_> = commands.iter().map(|(command, what)| (whole(command), what)).collect();
     let width = lines.iter().map(|(command, _)| command.len()).max().unwrap_or(0);

@@ -146,11 +146,15 @@ fn a_reader_that_leaves_ends_it() {
 fn what_a_start_suggests_works() {
     let control = Control::start().unwrap();
     let log = control.log();
-    let line = log.lines().find(|line| line.contains(" FILE  ")).unwrap_or_else(|| panic!("{log}"));
     let file = control.folder().join("backup");
-    // What it does is said two spaces after it.
-    let line = line.trim().split("  ").next().unwrap().replace("FILE", file.to_str().unwrap());
-    let words: Vec<&str> = line.split(' ').collect();
-    let output = feed(Command::new(words[0]).args(&words[1..]), "").unwrap();
-    assert!(output.status.success() && file.exists(), "{line}: {output:?}");
+    let lines: Vec<&str> = log.lines().map(str::trim).filter(|line| line.starts_with('/')).collect();
+    assert_eq!(lines.len(), 3, "{log}");
+    for line in lines {
+        // What it does is said two spaces after it.
+        let line = line.split("  ").next().unwrap().replace("FILE", file.to_str().unwrap());
+        let words: Vec<&str> = line.split(' ').collect();
+        let output = feed(Command::new(words[0]).args(&words[1..]), "").unwrap();
+        assert!(output.status.success(), "{line}: {output:?}");
+    }
+    assert!(file.exists(), "{log}");
 }
