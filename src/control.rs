@@ -49,6 +49,7 @@ fn welcome(plane: &ControlPlane, store: Option<&str>, paths: &Paths, began: Inst
     println!("  export KUBECONFIG={}", plane.kubeconfig.display());
     hints(
         paths,
+        Some(&plane.kubeconfig),
         &[
             ("ctl get nodes,pods -A -o wide", "what there is; kubectl does as well"),
             ("token create", "the command by which a node joins"),

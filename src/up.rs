@@ -77,6 +77,7 @@ fn introduce(plane: &ControlPlane, worker: &Worker, paths: &Paths, began: Instan
     println!("  export KUBECONFIG={}", plane.kubeconfig.display());
     hints(
         paths,
+        Some(&plane.kubeconfig),
         &[
             ("ctl get nodes,pods -A -o wide", "what there is; kubectl does as well"),
             ("ctl apply -f FILE", "what there should be"),
@@ -88,12 +89,18 @@ fn introduce(plane: &ControlPlane, worker: &Worker, paths: &Paths, began: Instan
     println!("Ctrl-C stops cleat; the pods go on.\n");
 }
 
-/// Commands that find this node or cluster, and what each is for.
-pub(crate) fn hints(paths: &Paths, commands: &[(&str, &str)]) {
+/// Commands that find this node, or the cluster of a kubeconfig, and what each is for.
+pub(crate) fn hints(paths: &Paths, kubeconfig: Option<&Path>, commands: &[(&str, &str)]) {
+    let elsewhere = kubeconfig.filter(|kubeconfig| **kubeconfig != paths.admin_kubeconfig());
     // The directories come last: `cleat control` takes no flags before its verb. After `--` they would be the container's.
     let whole = |command: &str| {
         let (own, its) = command.split_at(command.find(" -- ").unwrap_or(command.len()));
-        format!("{} {own}{}{its}", program(), paths.flags())
+        let asks_cluster = ["ctl ", "token ", "why "].iter().any(|group| command.starts_with(group));
+        let flags = match elsewhere.filter(|_| asks_cluster) {
+            Some(kubeconfig) => format!(" --kubeconfig {}", kubeconfig.display()),
+            None => paths.flags(),
+        };
+        format!("{} {own}{flags}{its}", program())
     };
     let lines: Vec<_> = commands.iter().map(|(command, what)| (whole(command), what)).collect();
     let width = lines.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
@@ -145,6 +152,7 @@ fn welcome(paths: &Paths, node: &str, manifests: Option<&Path>) {
     println!("Next, in another terminal:");
     hints(
         paths,
+        None,
         &[
             ("ctl get pods -o wide", "the pods and their addresses"),
             ("ctl describe pod NAME", "one pod, what it waits for, its events"),
