@@ -126,15 +126,18 @@ fn next(cleat: &Cleat) {
         );
     }
     println!("Next, in another terminal (kubectl and helm do as well):");
-    for (command, what) in [
+    let next = [
         ("ctl get pods,services -o wide", "what runs, and where"),
         ("ctl logs visitor -f", "who answers whom"),
         ("ctl scale deployment/web --replicas 5", "more of it"),
         ("why deployment/web", "what it waits for, if it does"),
         ("token create", "the command by which another machine joins"),
         ("down", "end all pods and stop; `reset` removes everything"),
-    ] {
-        println!("  {:<64} {what}", format!("{own} {command}{flags}"));
+    ];
+    let next = next.map(|(command, what)| (format!("{own} {command}{flags}"), what));
+    let width = next.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
+    for (command, what) in next {
+        println!("  {command:<width$}  {what}");
     }
 }
 
