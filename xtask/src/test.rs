@@ -135,38 +135,36 @@ fn lane(name: &'static str, check: impl FnOnce() -> Result<()>) -> Lane {
 /// A lane of tests, many of which drive real processes on a machine that is not ours alone. What fails is run once more;
 /// that it was unsteady is said in the summary, and is a fault to mend.
 fn tests(name: &'static str, packages: &[&str], options: &[&str]) -> Lane {
-    let run = |options: &[&str]| {
-        told::run(cargo(&["test", "--no-fail-fast"]).args(packages).arg("--").args(options))
-    };
-    let mut first = Told::default();
-    let mut done = lane(name, || {
-        let (told, result) = run(options);
-        first = told;
-        result
-    });
-    if let Outcome::Failed(error) = &done.outcome {
-        let failed: Vec<&str> = first.failed.iter().map(|failure| failure.test.as_str()).collect();
-        // All of it, where it is not known what failed.
-        let chosen = if first.unfinished > 0 || failed.is_empty() {
-            options.to_vec()
-        } else {
-            [options, &["--exact"], failed.as_slice()].concat()
-        };
-        let mut again = Told::default();
-        let second = lane("what failed, once more", || {
-            let (told, result) = run(&chosen);
-            again = told;
+    let attempt = |name: &'static str, options: &[&str]| {
+        let mut told = Told::default();
+        let lane = lane(name, || {
+            let (heard, result) =
+                told::run(cargo(&["test", "--no-fail-fast"]).args(packages).arg("--").args(options));
+            told = heard;
             result
         });
-        done.took += second.took;
-        for failure in &mut first.failed {
-            failure.twice = again.failed.iter().any(|other| other.test == failure.test);
-        }
-        done.outcome = match second.outcome {
-            Outcome::Passed => Outcome::Unsteady(error.clone()),
-            outcome => outcome,
-        };
+        (lane, told)
+    };
+    let (mut done, mut first) = attempt(name, options);
+    let Outcome::Failed(error) = done.outcome else { return done };
+    let failed: Vec<&str> = first.failed.iter().map(|failure| failure.test.as_str()).collect();
+    // All of it, where it is not known what failed.
+    let chosen = match first.unfinished == 0 && !failed.is_empty() {
+        true => [options, &["--exact"], failed.as_slice()].concat(),
+        false => options.to_vec(),
+    };
+    let (second, again) = attempt("what failed, once more", &chosen);
+    // Who was not met by that name has not passed.
+    let all_pass = failed.iter().all(|test| again.passed.contains(*test));
+    for failure in &mut first.failed {
+        failure.twice = again.failed.iter().any(|other| other.test == failure.test);
     }
+    done.took += second.took;
+    done.outcome = match second.outcome {
+        Outcome::Passed if all_pass => Outcome::Unsteady(error),
+        Outcome::Passed => Outcome::Failed(error),
+        outcome => outcome,
+    };
     Lane { failed: first.failed, ..done }
 }
 

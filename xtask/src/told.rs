@@ -1,5 +1,6 @@
 //! What a run of `cargo test` told: which tests failed, and with what words.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
@@ -8,10 +9,12 @@ use anyhow::{Context as _, Result, bail};
 /// So many lines of a failed test are kept.
 const LINES_MAX: usize = 15;
 
-/// The failed tests of a run, and whether every program of it came to its end.
+/// The tests of a run, and whether every program of it came to its end.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Told {
     pub(crate) failed: Vec<Failure>,
+    /// The tests that passed.
+    pub(crate) passed: BTreeSet<String>,
     /// Programs that said how many tests they run, less those that said how they ended.
     pub(crate) unfinished: usize,
     /// The failure whose words the next lines are.
@@ -43,8 +46,11 @@ impl Told {
             self.reading = Some(self.failure(name));
         } else if let Some((name, after)) = line.strip_prefix("case ").and_then(|l| l.split_once(" ... ")) {
             self.reading = after.starts_with("FAILED").then(|| self.failure(name));
+            self.passed.extend(after.starts_with("ok").then(|| name.to_owned()));
         } else if let Some(name) = line.strip_prefix("test ").and_then(|l| l.strip_suffix(" ... FAILED")) {
             self.failure(name);
+        } else if let Some(name) = line.strip_prefix("test ").and_then(|l| l.strip_suffix(" ... ok")) {
+            self.passed.insert(name.to_owned());
         } else if line == "failures:" || line.eq_ignore_ascii_case("stack backtrace:") {
             self.reading = None;
         } else if let Some(failure) = self.reading.and_then(|at| self.failed.get_mut(at))
@@ -108,6 +114,7 @@ mod tests {
             test result: FAILED. 1 passed; 1 failed\n";
         let told = told(output);
         assert_eq!(told.unfinished, 0);
+        assert_eq!(told.passed, ["c".to_owned()].into());
         let words = vec!["thread 'a::b' panicked at x.rs:1:2:".to_owned(), "left is 1".to_owned()];
         assert_eq!(told.failed, [Failure { test: "a::b".to_owned(), words, twice: false }]);
     }
@@ -118,6 +125,7 @@ mod tests {
             case [x] other ... ok (2.0 s)\nnoise\ntest result: FAILED. 1 passed; 1 failed\n";
         let told = told(output);
         assert_eq!((told.unfinished, told.failed.len()), (0, 1));
+        assert_eq!(told.passed, ["[x] other".to_owned()].into());
         assert_eq!(told.failed[0].test, "[x] a thing");
         assert_eq!(told.failed[0].words, ["it is not"]);
     }
