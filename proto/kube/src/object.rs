@@ -4,6 +4,9 @@ use serde_json::{Map, Value};
 
 use crate::GroupResource;
 
+/// The annotation in which `kubectl apply` keeps what it has applied.
+pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// The text at a path of members; empty when there is none.
 #[must_use]
 pub fn text<'a>(object: &'a Value, path: &[&str]) -> &'a str {

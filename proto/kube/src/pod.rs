@@ -13,9 +13,6 @@ pub const MIRROR: &str = "kubernetes.io/config.mirror";
 /// The resource of pods.
 pub const PODS: GroupResource<'static> = GroupResource { group: "", resource: "pods" };
 
-/// What `kubectl apply` keeps of what it applied.
-const APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-
 /// The fields of a pod that a variable may be filled from, beside single labels and annotations.
 pub const FIELDS: &[&str] = &[
     "metadata.name",
@@ -63,7 +60,7 @@ const OF_STATUS: [&str; 4] = ["containerID", "imageID", "user", "volumeMounts"];
 /// that the node makes. It takes a third of the room, and is no pod to write back.
 pub fn outline(pod: &mut Value) {
     if let Some(annotations) = pod.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
-        annotations.remove(APPLIED);
+        annotations.remove(object::LAST_APPLIED);
     }
     for list in LISTS {
         each(pod, &format!("/spec/{list}"), |member| OF_CONTAINER.contains(&member));
@@ -200,5 +197,30 @@ mod tests {
             object::items(&pod, &["spec", "volumes"]).filter_map(|v| claim(&pod, v)).collect();
         assert_eq!(claims, ["data", "p-d"]);
         assert_eq!(containers(&pod["spec"]).count(), 3);
+    }
+
+    #[test]
+    fn an_outline_is_what_others_read() {
+        let volume = json!({"name": "v", "persistentVolumeClaim": {"claimName": "v"}});
+        let mut pod = json!({
+            "metadata": {"name": "p", "annotations": {"a": "b", (object::LAST_APPLIED): "{}"}},
+            "spec": {
+                "nodeName": "n",
+                "containers": [{"name": "c", "image": "i", "env": [{"name": "A"}], "ports": [{"containerPort": 80}]}],
+                "volumes": [{"name": "e", "emptyDir": {}}, volume],
+            },
+            "status": {"phase": "Running", "containerStatuses": [{"name": "c", "ready": true, "imageID": "i"}]},
+        });
+        outline(&mut pod);
+        let expected = json!({
+            "metadata": {"name": "p", "annotations": {"a": "b"}},
+            "spec": {
+                "nodeName": "n",
+                "containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 80}]}],
+                "volumes": [volume],
+            },
+            "status": {"phase": "Running", "containerStatuses": [{"name": "c", "ready": true}]},
+        });
+        assert_eq!(pod, expected);
     }
 }

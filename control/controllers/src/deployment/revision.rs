@@ -16,14 +16,8 @@ const HISTORY_MAX: usize = 2000;
 const NAME_MAX: usize = 253;
 
 /// Annotations of a deployment that its sets do not get.
-const OWN: [&str; 6] = [
-    "kubectl.kubernetes.io/last-applied-configuration",
-    REVISION,
-    HISTORY,
-    DESIRED,
-    MAX,
-    "deprecated.deployment.rollback.rollbackTo",
-];
+const OWN: [&str; 6] =
+    [object::LAST_APPLIED, REVISION, HISTORY, DESIRED, MAX, "deprecated.deployment.rollback.rollbackTo"];
 
 impl Rollout<'_> {
     /// The oldest set of the deployment's template.

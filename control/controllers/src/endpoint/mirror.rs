@@ -15,7 +15,6 @@ use crate::{Controller, Key, Mutation, Outcome, World};
 
 const MANAGER: &str = "endpointslicemirroring-controller.k8s.io";
 const SKIP: &str = "endpointslice.kubernetes.io/skip-mirror";
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// So many addresses of a subset are mirrored.
 const MOST: usize = 1000;
 
@@ -216,6 +215,6 @@ fn labels(endpoints: &Value) -> Map<String, Value> {
 
 fn annotations(endpoints: &Value) -> Map<String, Value> {
     let mut annotations = super::notes(endpoints, "annotations");
-    annotations.retain(|key, _| key != TRIGGER && key != LAST_APPLIED);
+    annotations.retain(|key, _| key != TRIGGER && key != object::LAST_APPLIED);
     annotations
 }

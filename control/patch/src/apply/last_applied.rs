@@ -1,15 +1,13 @@
 //! The annotation that kubectl's client-side apply keeps its configuration in, and the way from there to apply by the
 //! server: only for the manager `kubectl`.
 
-use proto_kube::object::annotations;
+use proto_kube::object::{LAST_APPLIED, annotations};
 use serde_json::Value;
 
 use super::Write;
 use super::ownership::Conflicts;
 use crate::fields::Set;
 
-/// The name of the annotation.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// The manager whose annotation it is.
 pub(super) const KUBECTL: &str = "kubectl";
 /// How many bytes all annotations of an object may have.
