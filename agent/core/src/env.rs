@@ -204,8 +204,8 @@ fn lines(map: Option<&BTreeMap<String, String>>) -> String {
     lines.join("\n")
 }
 
-/// A request or limit of a container, as text. What is not limited is limited by what
-/// the node has to give.
+/// A request or limit of a container, as text. What is not limited is limited by what the node
+/// has to give.
 ///
 /// # Errors
 /// There is no such container or resource.

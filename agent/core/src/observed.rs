@@ -33,8 +33,6 @@ pub struct Node {
     pub ips: Vec<IpAddr>,
     /// The runtime's name, which container ids in statuses begin with.
     pub runtime_name: String,
-    /// CPU it has for pods, in thousandths of a core.
-    pub cpu_millis: i64,
     /// Memory it has, in bytes.
     pub memory_bytes: i64,
     /// What of it is for pods, by resource (`cpu`, `memory`, `pods` ...); what is not here has no limit.

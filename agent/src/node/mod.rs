@@ -7,7 +7,6 @@ pub(crate) mod pressure;
 pub(crate) mod register;
 mod status;
 
-use std::fs;
 use std::net::{IpAddr, UdpSocket};
 
 use agent_core::Node;
@@ -26,28 +25,27 @@ use crate::runtime::Runtime;
 
 /// The node as it is now; the runtime's part is added when it answers.
 pub(crate) fn facts(config: &Config) -> Node {
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let ips = if config.node_ips.is_empty() { addresses() } else { config.node_ips.clone() };
-    let cpu_millis = i64::try_from(cpus).unwrap_or(i64::MAX).saturating_mul(1000);
+    let of = object_facts(config, &ips);
     Node {
         name: config.node_name.clone(),
-        allocatable: object::amounts(&object_facts(config, &ips, cpu_millis)),
+        allocatable: object::amounts(&of),
         unsafe_sysctls: config.unsafe_sysctls.clone(),
         ips,
         runtime_name: "cleat".to_owned(),
-        cpu_millis,
-        memory_bytes: memory_bytes().unwrap_or(0),
+        memory_bytes: of.machine.memory_kilobytes.saturating_mul(1024),
         object: serde_json::Value::Null,
         network_problem: None,
     }
 }
 
 /// What the node's object tells.
-fn object_facts(config: &Config, ips: &[IpAddr], cpu_millis: i64) -> object::Facts {
+fn object_facts(config: &Config, ips: &[IpAddr]) -> object::Facts {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     object::Facts {
         name: config.node_name.clone(),
         ips: ips.to_vec(),
-        cpu_millis,
+        cpu_millis: i64::try_from(cpus).unwrap_or(i64::MAX).saturating_mul(1000),
         machine: Machine::read(&config.data_dir),
         pods_max: config.pods_max,
         reserved: config.reserved.clone(),
@@ -64,7 +62,7 @@ pub(crate) fn registration(
     runtime: watch::Receiver<Option<Runtime>>,
     port: watch::Receiver<u16>,
 ) -> Registration {
-    let facts = object_facts(config, &node.ips, node.cpu_millis);
+    let facts = object_facts(config, &node.ips);
     let thresholds = Thresholds::new(config.data_dir.clone(), config.eviction_hard.clone());
     let client = api.cache.client().clone();
     Registration {
@@ -85,11 +83,4 @@ fn addresses() -> Vec<IpAddr> {
     let both = [from("0.0.0.0:0", "192.0.2.1:9"), from("[::]:0", "[2001:db8::1]:9")];
     let found: Vec<IpAddr> = both.into_iter().flatten().filter(|ip| !ip.is_unspecified()).collect();
     if found.is_empty() { vec![IpAddr::from([127, 0, 0, 1])] } else { found }
-}
-
-fn memory_bytes() -> Option<i64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kilobytes: i64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes * 1024)
 }

@@ -240,10 +240,15 @@ fn conditions(state: &State, old: &Value, now: Timestamp) -> Value {
     ])
 }
 
+/// Whether a condition of a status is true; nothing where there is none.
+fn holds(status: &Value, kind: &str) -> Option<bool> {
+    let found = object::items(status, &["conditions"]).find(|c| object::text(c, &["type"]) == kind);
+    found.map(|c| object::text(c, &["status"]) == "True")
+}
+
 /// Whether a node that is ready for the API is so no more.
 pub(crate) fn falls(state: &State, old: &Value) -> bool {
-    let ready = |c: &Value| c["type"] == "Ready" && c["status"] == "True";
-    object::items(old, &["conditions"]).any(ready) && unready(state).is_some()
+    holds(old, "Ready") == Some(true) && unready(state).is_some()
 }
 
 /// Why pods cannot run here.
@@ -288,10 +293,6 @@ fn images(images: &[Image]) -> Value {
 
 /// The events that a change of the status is worth, in upstream's words.
 pub(crate) fn changes(name: &str, old: &Value, new: &Value) -> Vec<Event> {
-    let status = |of: &Value, kind: &str| {
-        let found = object::items(of, &["conditions"]).find(|c| object::text(c, &["type"]) == kind);
-        found.map(|c| object::text(c, &["status"]) == "True")
-    };
     let mut events = Vec::new();
     for (kind, yes, no) in [
         ("MemoryPressure", "NodeHasInsufficientMemory", "NodeHasSufficientMemory"),
@@ -299,7 +300,7 @@ pub(crate) fn changes(name: &str, old: &Value, new: &Value) -> Vec<Event> {
         ("PIDPressure", "NodeHasInsufficientPID", "NodeHasSufficientPID"),
         ("Ready", "NodeReady", "NodeNotReady"),
     ] {
-        let (before, now) = (status(old, kind), status(new, kind));
+        let (before, now) = (holds(old, kind), holds(new, kind));
         if let Some(now) = now.filter(|_| now != before) {
             let reason = if now { yes } else { no };
             events.push(Event::new(false, reason, &format!("Node {name} status is now: {reason}")));
