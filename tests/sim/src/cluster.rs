@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use proto_kube::object;
+use proto_kube::{object, pod as kube_pod};
 use serde_json::Value;
 
 use crate::control::{self, Control};
@@ -100,7 +100,7 @@ fn lasts(pod: &Value) -> bool {
     !object::text(pod, &["spec", "nodeName"]).is_empty()
         && object::text(pod, &["spec", "restartPolicy"]) == "Always"
         && !object::is_terminating(pod)
-        && !matches!(object::text(pod, &["status", "phase"]), "Succeeded" | "Failed")
+        && !kube_pod::has_ended(pod)
 }
 
 impl Cluster {

@@ -182,11 +182,10 @@ impl Server {
             let found =
                 target(&mutation).and_then(|(of, ns, name)| self.get((of.group, of.plural), &ns, &name));
             // An older status would give a pod that has ended its room back: nobody can help that.
-            let brings_back = |found: &Value| match &mutation {
-                Mutation::Merge(.., Some("status"), patch) => {
-                    pod::has_ended(found) || laws::comes_back(found, &patch["status"]).is_some()
-                }
-                _ => pod::has_ended(found),
+            let brings_back = |found: &Value| {
+                let comes_back = |patch: &Value| laws::comes_back(found, &patch["status"]).is_some();
+                pod::has_ended(found)
+                    || matches!(&mutation, Mutation::Merge(.., Some("status"), patch) if comes_back(patch))
             };
             if found.is_some_and(|found| found["kind"] == "Pod" && brings_back(&found)) {
                 continue;

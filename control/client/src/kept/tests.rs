@@ -1,6 +1,4 @@
-//! What a cache keeps of a resource, and whom it tells.
-
-//! What is kept of objects that nobody, or somebody, needs whole.
+//! What is kept of objects that nobody, or somebody, needs whole, and whom a cache tells.
 
 use proto_kube::resource;
 use serde_json::json;

@@ -1,5 +1,3 @@
-//! A cache of these objects, as its readers see it.
-
 //! A cache of these objects sees what is whole, and what is metadata alone.
 
 use client::Event;
