@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use self::lease::Lease;
 use self::machine::Machine;
-use self::pressure::Thresholds;
+use self::pressure::{Pressure, Thresholds};
 use self::register::Registration;
 use self::status::Status;
 use crate::clock::Clock;
@@ -67,7 +67,17 @@ pub(crate) fn registration(
     let client = api.cache.client().clone();
     Registration {
         lease: Lease { client, node: config.node_name.clone(), id, clock },
-        status: Status { cache: api.cache.clone(), cri, clock, facts, thresholds, runtime, port, events },
+        status: Status {
+            cache: api.cache.clone(),
+            cri,
+            clock,
+            facts,
+            thresholds,
+            pressure: Pressure::default(),
+            runtime,
+            port,
+            events,
+        },
         named: api.named.clone(),
         register: api.register,
     }

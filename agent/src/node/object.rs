@@ -10,7 +10,7 @@ use proto_kube::quantity::{Amount, Format, Quantity};
 use serde_json::{Map, Value, json};
 
 use super::machine::Machine;
-use super::pressure::Thresholds;
+use super::pressure::{Pressure, Shortage, Thresholds};
 use crate::runtime::Runtime;
 
 /// The version of the kubelet whose behaviour this is.
@@ -52,14 +52,6 @@ pub(crate) struct State {
 pub(crate) struct Image {
     pub(crate) names: Vec<String>,
     pub(crate) bytes: i64,
-}
-
-/// What the node is short of.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Pressure {
-    pub(crate) memory: bool,
-    pub(crate) disk: bool,
-    pub(crate) pids: bool,
 }
 
 /// The labels that are the node's own.
@@ -207,10 +199,10 @@ fn info(facts: &Facts, runtime: Option<&Runtime>) -> Value {
 
 /// The conditions, `Ready` last.
 fn conditions(state: &State, old: &Value, now: Timestamp) -> Value {
-    let Pressure { memory, disk, pids } = state.pressure;
-    let pressed = |kind, holds, yes: (&str, &str), no: (&str, &str)| {
-        let (reason, message) = if holds { yes } else { no };
-        condition(old, now, kind, holds, reason, message)
+    let Pressure { memory, disk, pids } = &state.pressure;
+    let pressed = |kind, short: &Option<Shortage>, yes: (&str, &str), no: (&str, &str)| match short {
+        Some(short) => condition(old, now, kind, true, yes.0, &format!("{}: {short}", yes.1)),
+        None => condition(old, now, kind, false, no.0, no.1),
     };
     let unready = unready(state);
     let ready = match &unready {

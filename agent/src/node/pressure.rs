@@ -1,21 +1,18 @@
 //! What the node is short of, by the kubelet's thresholds.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::PathBuf;
+use std::{fmt, fs};
 
 use agent_core::quantity::Amount;
 
-use super::object::Pressure;
-
-/// Less of the process ids than this is too little, in hundredths, where nobody says otherwise.
-const PIDS_PERCENT_MIN: u64 = 5;
-/// The signals that an `evictionHard` may name and that are looked at here, with the kubelet's defaults.
-const SIGNALS: [(&str, Threshold); 4] = [
-    ("memory.available", Threshold::Bytes(100 << 20)),
-    ("nodefs.available", Threshold::Percent(10)),
-    ("nodefs.inodesFree", Threshold::Percent(5)),
-    ("pid.available", Threshold::Percent(PIDS_PERCENT_MIN)),
+/// The signals that an `evictionHard` may name and that are looked at here, with the kubelet's defaults; the kubelet has
+/// none for process ids.
+const SIGNALS: [(&str, &str); 4] = [
+    ("memory.available", "100Mi"),
+    ("nodefs.available", "10%"),
+    ("nodefs.inodesFree", "5%"),
+    ("pid.available", "5%"),
 ];
 
 /// Less than this is too little.
@@ -45,6 +42,38 @@ impl Threshold {
     }
 }
 
+/// Something of which less is left than should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shortage {
+    pub(crate) signal: &'static str,
+    /// As `evictionHard` has it.
+    pub(crate) threshold: String,
+    /// In the signal's unit, as is `of`.
+    pub(crate) left: u64,
+    pub(crate) of: u64,
+}
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is below {}", self.signal, self.threshold)
+    }
+}
+
+/// What the node is short of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Pressure {
+    pub(crate) memory: Option<Shortage>,
+    pub(crate) disk: Option<Shortage>,
+    pub(crate) pids: Option<Shortage>,
+}
+
+impl Pressure {
+    /// All that is short.
+    pub(crate) fn shortages(&self) -> impl Iterator<Item = &Shortage> {
+        [&self.memory, &self.disk, &self.pids].into_iter().flatten()
+    }
+}
+
 /// Below which the node is short of something.
 #[derive(Debug, Clone)]
 pub(crate) struct Thresholds {
@@ -63,38 +92,41 @@ impl Thresholds {
     /// What the node is short of now; what cannot be read counts as enough.
     pub(crate) fn pressure(&self) -> Pressure {
         Pressure {
-            memory: memory().is_some_and(|(left, all)| self.is_short("memory.available", left, all)),
-            disk: self.disk_is_short().unwrap_or(false),
-            pids: pids().is_some_and(|(left, all)| self.is_short("pid.available", left, all)),
+            memory: memory().and_then(|(left, all)| self.shortage("memory.available", left, all)),
+            disk: self.disk(),
+            pids: pids().and_then(|(left, all)| self.shortage("pid.available", left, all)),
         }
     }
 
-    fn disk_is_short(&self) -> Option<bool> {
+    fn disk(&self) -> Option<Shortage> {
         let disk = rustix::fs::statvfs(&self.data_dir).ok()?;
         let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
-        Some(
-            self.is_short("nodefs.available", bytes(disk.f_bavail), bytes(disk.f_blocks))
-                || self.is_short("nodefs.inodesFree", disk.f_favail, disk.f_files),
-        )
+        self.shortage("nodefs.available", bytes(disk.f_bavail), bytes(disk.f_blocks))
+            .or_else(|| self.shortage("nodefs.inodesFree", disk.f_favail, disk.f_files))
     }
 
-    fn is_short(&self, signal: &str, left: u64, of: u64) -> bool {
-        self.of(signal).is_some_and(|threshold| threshold.is_below(left, of))
+    fn shortage(&self, signal: &'static str, left: u64, of: u64) -> Option<Shortage> {
+        let (text, threshold) = self.of(signal)?;
+        let short = || Shortage { signal, threshold: text.to_owned(), left, of };
+        threshold.is_below(left, of).then(short)
     }
 
     /// How much of what there is has to be left.
     pub(crate) fn least(&self, signal: &str, of: i64) -> i64 {
         match self.of(signal) {
-            Some(Threshold::Bytes(least)) => i64::try_from(least).unwrap_or(of).min(of),
-            Some(Threshold::Percent(percent)) => of / 100 * i64::try_from(percent).unwrap_or(100).min(100),
+            Some((_, Threshold::Bytes(least))) => i64::try_from(least).unwrap_or(of).min(of),
+            Some((_, Threshold::Percent(percent))) => {
+                of / 100 * i64::try_from(percent).unwrap_or(100).min(100)
+            }
             None => 0,
         }
     }
 
-    fn of(&self, signal: &str) -> Option<Threshold> {
-        let given = self.hard.get(signal).and_then(|text| Threshold::parse(signal, text));
-        let usual = SIGNALS.iter().find(|(known, _)| *known == signal).map(|(_, threshold)| *threshold);
-        given.or(usual)
+    /// The threshold of a signal, as it is written and as it is meant.
+    fn of(&self, signal: &str) -> Option<(&str, Threshold)> {
+        let given = self.hard.get(signal).map(String::as_str);
+        let usual = SIGNALS.iter().find(|(known, _)| *known == signal).map(|(_, text)| *text);
+        [given, usual].into_iter().flatten().find_map(|text| Some((text, Threshold::parse(signal, text)?)))
     }
 }
 
@@ -131,5 +163,18 @@ mod tests {
         assert_eq!(Threshold::parse("memory.available", "much"), None);
         assert!(memory().is_some_and(|(left, all)| 0 < left && left < all));
         assert!(pids().is_some());
+    }
+
+    #[test]
+    fn what_is_short_is_told_by_its_threshold() {
+        let hard = [("memory.available", "1Ei"), ("nodefs.available", "nonsense"), ("pid.available", "0%")];
+        let hard = hard.map(|(signal, text)| (signal.to_owned(), text.to_owned())).into();
+        let thresholds = Thresholds::new(PathBuf::from("/nowhere"), hard);
+        let pressure = thresholds.pressure();
+        let told: Vec<String> = pressure.shortages().map(ToString::to_string).collect();
+        assert_eq!(told, ["memory.available is below 1Ei"]);
+        let short = thresholds.shortage("nodefs.available", 9, 100).map(|short| short.to_string());
+        assert_eq!(short.as_deref(), Some("nodefs.available is below 10%"));
+        assert_eq!(thresholds.shortage("nodefs.available", 10, 100), None);
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::object as node_object;
 use super::object::{Facts, Image, State};
-use super::pressure::Thresholds;
+use super::pressure::{Pressure, Thresholds};
 use crate::clock::Clock;
 use crate::config::nodes;
 use crate::cri::{CALL, Cri, within};
@@ -40,6 +40,8 @@ pub(crate) struct Status {
     pub(crate) clock: Clock,
     pub(crate) facts: Facts,
     pub(crate) thresholds: Thresholds,
+    /// What the node was short of when it was last looked at.
+    pub(crate) pressure: Pressure,
     pub(crate) runtime: watch::Receiver<Option<Runtime>>,
     pub(crate) port: watch::Receiver<u16>,
     pub(crate) events: Events,
@@ -48,11 +50,23 @@ pub(crate) struct Status {
 impl Status {
     /// How the node is now, without its images.
     pub(crate) fn now(&mut self) -> State {
+        self.look();
         State {
             runtime: self.runtime.borrow_and_update().clone(),
             port: *self.port.borrow_and_update(),
             images: Vec::new(),
-            pressure: self.thresholds.pressure(),
+            pressure: self.pressure.clone(),
+        }
+    }
+
+    /// Sees what the node is short of; what it was not short of before is logged.
+    fn look(&mut self) {
+        let before = std::mem::replace(&mut self.pressure, self.thresholds.pressure());
+        for short in self.pressure.shortages() {
+            if before.shortages().all(|other| other.signal != short.signal) {
+                let (left, of) = (short.left, short.of);
+                tracing::warn!(left, of, "{short} (evictionHard): new pods stay away until there is more");
+            }
         }
     }
 
