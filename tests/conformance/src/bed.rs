@@ -33,6 +33,15 @@ pub fn of(plural: &str) -> &'static Resource {
         .unwrap_or_else(|| panic!("no resource {plural}"))
 }
 
+/// An object as a failed case shows it: its status before its spec, and without who wrote what.
+fn shown(mut object: Value) -> String {
+    let status = object["status"].take();
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.remove("managedFields");
+    }
+    format!("status: {status}\n{object}\n")
+}
+
 /// The status of a condition of an object; empty where it has none of the type.
 #[must_use]
 pub fn condition<'a>(object: &'a Value, kind: &str) -> &'a str {
@@ -134,7 +143,7 @@ impl Bed {
         let wanted = &wanted;
         let probe = move || async move {
             let object = self.get(plural, name).await?;
-            if wanted(&object) { Ok(object) } else { bail!("{object:#}") }
+            if wanted(&object) { Ok(object) } else { bail!(shown(object)) }
         };
         self.eventually(&what, probe).await
     }
@@ -149,7 +158,7 @@ impl Bed {
         let wanted = &wanted;
         let probe = move || async move {
             let all = self.list(plural, selector).await?;
-            if wanted(&all) { Ok(all) } else { bail!("{all:#?}") }
+            if wanted(&all) { Ok(all) } else { bail!(all.into_iter().map(shown).collect::<String>()) }
         };
         self.eventually(&format!("{plural} of {selector:?}"), probe).await
     }
@@ -159,7 +168,7 @@ impl Bed {
         let probe = move || async move {
             match self.try_get(plural, name).await {
                 Err(error) if error.code() == Some(404) => Ok(()),
-                Ok(object) => bail!("{object:#}"),
+                Ok(object) => bail!(shown(object)),
                 Err(error) => Err(error.into()),
             }
         };

@@ -1,6 +1,7 @@
 //! Runs cases beside each other on one cluster, and says what became of each.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -16,6 +17,8 @@ use crate::{Bed, Case, PATIENCE};
 const NODES: usize = 2;
 /// So many cases at once.
 const BESIDE: usize = 6;
+/// After so many that fail the rest is not run: it is the cluster that fails, and each would wait for its end.
+const FAILED_MAX: usize = 10;
 /// The longest that a case may take, as a multiple of the longest wait in it.
 const WAITS_MAX: u32 = 4;
 
@@ -74,11 +77,12 @@ async fn all(cluster: &Arc<Cluster>, cases: Vec<&'static Case>) -> Result<Vec<&'
         namespace: format!("case-{number}"),
         cluster: cluster.clone(),
     };
+    let failures = Arc::new(AtomicUsize::new(0));
     for (number, case) in beside {
-        let (bed, places) = (bed(number), places.clone());
+        let (bed, places, failures) = (bed(number), places.clone(), failures.clone());
         running.spawn(async move {
             let _place = places.acquire_owned().await;
-            one(bed, case).await
+            one(bed, case, &failures).await
         });
     }
     let mut failed = Vec::new();
@@ -86,19 +90,24 @@ async fn all(cluster: &Arc<Cluster>, cases: Vec<&'static Case>) -> Result<Vec<&'
         failed.extend(done?);
     }
     for (number, case) in alone {
-        failed.extend(one(bed(number), case).await);
+        failed.extend(one(bed(number), case, &failures).await);
     }
     Ok(failed)
 }
 
-/// Runs a case, tells how it went, and gives its name when it fails.
-async fn one(bed: Bed, case: &'static Case) -> Option<&'static str> {
+/// Runs a case, tells how it went, and gives its name when it fails. `failures` counts those that did.
+async fn one(bed: Bed, case: &'static Case, failures: &AtomicUsize) -> Option<&'static str> {
+    if failures.load(Ordering::Relaxed) >= FAILED_MAX {
+        println!("case {} ... FAILED (not run: {FAILED_MAX} others have failed)", case.name);
+        return Some(case.name);
+    }
     let began = Instant::now();
     let result = in_namespace(bed, case).await;
     let took = began.elapsed().as_secs_f64();
     match result {
         Ok(()) => println!("case {} ... ok ({took:.1} s)", case.name),
         Err(error) => {
+            failures.fetch_add(1, Ordering::Relaxed);
             println!("case {} ... FAILED ({took:.1} s)\n{error:?}\n", case.name);
             return Some(case.name);
         }

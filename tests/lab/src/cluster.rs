@@ -18,7 +18,7 @@ use crate::{Machine, programs, pypi, wait};
 const KUBELET: &str = "\
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
-evictionHard: { nodefs.available: 1%, nodefs.inodesFree: 1%, memory.available: 50Mi }
+evictionHard: { nodefs.available: 100Mi, nodefs.inodesFree: 1%, memory.available: 50Mi }
 ";
 /// How long nodes may take to be Ready, on a loaded machine.
 const READY_SECONDS_MAX: u64 = 90;
@@ -184,7 +184,7 @@ impl Cluster {
         .map(drop)
     }
 
-    /// Waits until every node is Ready.
+    /// Waits until every node is Ready. One that is short of something is an error at once: no pod would run on it.
     pub fn wait_ready(&self) -> Result<()> {
         let wanted = self.nodes.len();
         wait::until("all nodes to be Ready", READY_SECONDS_MAX, || {
@@ -193,6 +193,9 @@ impl Cluster {
                 Err(error) => return Ok(Err(format!("{error:#}"))),
             };
             let items = nodes["items"].as_array().cloned().unwrap_or_default();
+            if let Some(short) = items.iter().find_map(crate::node::pressure) {
+                bail!("this machine has too little left for tests: {short}");
+            }
             let ready = items.iter().filter(|node| crate::node::is_ready(node)).count();
             Ok(if ready == wanted {
                 Ok(())

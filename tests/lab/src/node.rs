@@ -280,6 +280,14 @@ pub fn is_ready(pod: &Value) -> bool {
     conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True")
 }
 
+/// What a node is short of, in its own words.
+#[must_use]
+pub fn pressure(node: &Value) -> Option<String> {
+    let mut conditions = node["status"]["conditions"].as_array().into_iter().flatten();
+    let pressed = conditions.find(|c| c["type"] != "Ready" && c["status"] == "True")?;
+    Some(format!("{}: {}", node["metadata"]["name"], pressed["message"]))
+}
+
 /// A pod's address.
 pub fn pod_ip(pod: &Value) -> Result<IpAddr> {
     let text = pod["status"]["podIP"].as_str().context("the pod has no podIP")?;
