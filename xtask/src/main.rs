@@ -4,6 +4,7 @@
 mod bench;
 mod cargo;
 mod dist;
+mod room;
 mod schema;
 mod test;
 mod tidy;

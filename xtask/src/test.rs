@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::cargo::{self, cargo};
+use crate::room;
 use crate::told::{self, Failure, Told};
 
 /// Debian packages of the peers and tools that the end-to-end tests run against.
@@ -39,6 +40,13 @@ const END_TO_END: [(&str, &[&str], &[&str]); 4] = [
     ("conformance", &["-p", "conformance"], &[]),
 ];
 
+/// The longest that the tests of a lane may take, with what they build: one that hangs must not take the others' time.
+const LANE_MAX: Duration = Duration::from_secs(30 * 60);
+/// The longest that all of it may take.
+const RUN_MAX: Duration = Duration::from_secs(80 * 60);
+/// So many failures of a lane are tried once more; where there are more, it is not the tests that are unsteady.
+const AGAIN_MAX: usize = 20;
+
 /// How a lane ended.
 enum Outcome {
     Passed,
@@ -63,6 +71,8 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         ["--quick"] => true,
         other => bail!("unknown arguments {other:?}; `cargo xtask test [--quick]`"),
     };
+    room::check()?;
+    let end = Instant::now() + RUN_MAX;
     let root = !quick && cargo::is_root();
     // Before all else: unit tests compare with some of the peers too.
     let mut lanes = if root { vec![lane("peers", install)] } else { Vec::new() };
@@ -78,10 +88,10 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     for end_to_end in ["lab", "node-tests", "control-tests", "cluster-tests", "conformance"] {
         unit.extend(["--exclude", end_to_end]);
     }
-    lanes.push(tests("unit", &unit, &[]));
+    lanes.push(tests("unit", end, &unit, &[]));
     for (name, packages, options) in END_TO_END {
         lanes.push(match (root, quick) {
-            (true, _) => tests(name, packages, options),
+            (true, _) => tests(name, end, packages, options),
             (false, true) => continue,
             (false, false) => not_checked(name, "needs root: run it again as root"),
         });
@@ -134,12 +144,15 @@ fn lane(name: &'static str, check: impl FnOnce() -> Result<()>) -> Lane {
 
 /// A lane of tests, many of which drive real processes on a machine that is not ours alone. What fails is run once more;
 /// that it was unsteady is said in the summary, and is a fault to mend.
-fn tests(name: &'static str, packages: &[&str], options: &[&str]) -> Lane {
+fn tests(name: &'static str, end: Instant, packages: &[&str], options: &[&str]) -> Lane {
+    let end = end.min(Instant::now() + LANE_MAX);
     let attempt = |name: &'static str, options: &[&str]| {
         let mut told = Told::default();
         let lane = lane(name, || {
-            let (heard, result) =
-                told::run(cargo(&["test", "--no-fail-fast"]).args(packages).arg("--").args(options));
+            let mut command = cargo(&["test", "--no-fail-fast"]);
+            // Where an error was made is in its words; only panics tell it by their stack.
+            command.args(packages).arg("--").args(options).env("RUST_LIB_BACKTRACE", "0");
+            let (heard, result) = told::run(&mut command, end);
             told = heard;
             result
         });
@@ -147,6 +160,9 @@ fn tests(name: &'static str, packages: &[&str], options: &[&str]) -> Lane {
     };
     let (mut done, mut first) = attempt(name, options);
     let Outcome::Failed(error) = done.outcome else { return done };
+    if Instant::now() >= end || first.failed.len() > AGAIN_MAX {
+        return Lane { outcome: Outcome::Failed(error), failed: first.failed, ..done };
+    }
     let failed: Vec<&str> = first.failed.iter().map(|failure| failure.test.as_str()).collect();
     // All of it, where it is not known what failed.
     let chosen = match first.unfinished == 0 && !failed.is_empty() {

@@ -1,10 +1,14 @@
 //! What a run of `cargo test` told: which tests failed, and with what words.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// So many lines of a failed test are kept.
 const LINES_MAX: usize = 15;
@@ -74,31 +78,85 @@ impl Told {
 /// compile, a program died) leaves `failed` empty or something `unfinished`.
 ///
 /// # Errors
-/// It ended with another exit code than 0, or could not be started.
-pub(crate) fn run(command: &mut Command) -> (Told, Result<()>) {
+/// It ended with another exit code than 0, could not be started, or had not ended by `end` and was killed.
+pub(crate) fn run(command: &mut Command, end: Instant) -> (Told, Result<()>) {
     let mut told = Told::default();
-    let result = follow(command, &mut told);
+    let result = follow(command, end, &mut told);
     (told, result)
 }
 
-fn follow(command: &mut Command, told: &mut Told) -> Result<()> {
+fn follow(command: &mut Command, end: Instant, told: &mut Told) -> Result<()> {
     let line = crate::cargo::line(command);
     let mut child =
         command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start `{line}`"))?;
-    let mut output = BufReader::new(child.stdout.take().context("no standard output")?);
-    let mut bytes = Vec::new();
-    while output.read_until(b'\n', &mut bytes).with_context(|| format!("reading from `{line}`"))? > 0 {
-        let text = String::from_utf8_lossy(&bytes);
-        print!("{text}");
-        told.line(text.trim_end());
-        bytes.clear();
+    let output = BufReader::new(child.stdout.take().context("no standard output")?);
+    let (lines, read) = mpsc::channel();
+    thread::spawn(move || forward(output, &lines));
+    loop {
+        match read.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok(bytes) => {
+                let text = String::from_utf8_lossy(&bytes);
+                print!("{text}");
+                told.line(text.trim_end());
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                kill(&mut child).with_context(|| format!("killing `{line}`"))?;
+                bail!("`{line}` did not end in time and was killed");
+            }
+        }
     }
     let status = child.wait().with_context(|| format!("waiting for `{line}`"))?;
     if status.success() { Ok(()) } else { bail!("`{line}` ended with {status}") }
 }
 
+/// Sends what is read line by line, until there is no more.
+fn forward(mut output: impl BufRead, lines: &mpsc::Sender<Vec<u8>>) {
+    loop {
+        let mut bytes = Vec::new();
+        match output.read_until(b'\n', &mut bytes) {
+            Ok(1..) if lines.send(bytes).is_ok() => {}
+            _ => return,
+        }
+    }
+}
+
+/// Kills a process and all that it has started, the youngest generation last: who has lost its parent is not found.
+fn kill(child: &mut Child) -> Result<()> {
+    let mut family: Vec<i32> = vec![i32::try_from(child.id())?];
+    let mut at = 0;
+    while let Some(&parent) = family.get(at) {
+        family.extend(children(parent)?);
+        at += 1;
+    }
+    for pid in family.into_iter().filter_map(Pid::from_raw) {
+        // Who has ended meanwhile is no error.
+        let _ = kill_process(pid, Signal::KILL);
+    }
+    child.wait()?;
+    Ok(())
+}
+
+/// The children of a process; proc(5), `/proc/PID/stat`.
+fn children(parent: i32) -> Result<Vec<i32>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+        // The program's name before it may hold anything, also blanks and parentheses.
+        let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
+        if after.split_whitespace().nth(1).and_then(|field| field.parse().ok()) == Some(parent) {
+            found.push(pid);
+        }
+    }
+    Ok(found)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn told(output: &str) -> Told {
@@ -128,6 +186,19 @@ mod tests {
         assert_eq!(told.passed, ["[x] other".to_owned()].into());
         assert_eq!(told.failed[0].test, "[x] a thing");
         assert_eq!(told.failed[0].words, ["it is not"]);
+    }
+
+    #[test]
+    fn a_program_that_does_not_end() {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "echo running 1 tests; sleep 1000 & echo test $! ... ok; wait"]);
+        let (told, result) = run(&mut shell, Instant::now() + Duration::from_millis(500));
+        let text = result.unwrap_err().to_string();
+        assert!(text.ends_with("did not end in time and was killed"), "{text}");
+        assert_eq!((told.unfinished, told.passed.len()), (1, 1));
+        let sleep = told.passed.first().unwrap();
+        let state = std::fs::read_to_string(format!("/proc/{sleep}/stat")).unwrap_or_default();
+        assert!(state.is_empty() || state.contains(") Z "), "{state}");
     }
 
     #[test]

@@ -16,7 +16,7 @@ const SERVED_SECONDS_MAX: u64 = 120;
 const KUBELET: &str = "\
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
-evictionHard: { nodefs.available: 1%, nodefs.inodesFree: 1% }
+evictionHard: { nodefs.available: 500Mi, nodefs.inodesFree: 1% }
 ";
 const EXAMPLE: &str = "examples/web.yaml";
 
