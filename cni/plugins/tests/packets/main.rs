@@ -133,21 +133,26 @@ fn gc_finds_what_the_cache_does_not_know() {
 fn udp_follows_the_host_port() {
     let lab = Lab::new();
     let client = netlink::netns::enter(&lab.outside, || UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
-    let server = |pod: &Pod| {
-        let socket = netlink::netns::enter(&pod.netns, || UdpSocket::bind("0.0.0.0:53").unwrap()).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    let bound = |netns: &_, port: u16| {
+        let socket = netlink::netns::enter(netns, || UdpSocket::bind(("0.0.0.0", port)).unwrap()).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         socket
+    };
+    let hears = |socket: UdpSocket, words: &str| {
+        let mut buffer = [0; 16];
+        let length = socket.recv(&mut buffer).unwrap_or_else(|e| panic!("{words} is not heard: {e}"));
+        assert_eq!(&buffer[..length], words.as_bytes());
     };
     for name in ["old", "new"] {
         let pod = Pod::new(name).with_port(5353, 53, "udp", "");
         // without a pod the packets go to the host itself, and that is remembered too
+        let host = bound(&lab.host, 5353);
         client.send_to(b"nobody", to(HOST[0], 5353)).unwrap();
+        hears(host, "nobody");
         lab.add(&pod);
-        let server = server(&pod);
+        let server = bound(&pod.netns, 53);
         client.send_to(name.as_bytes(), to(HOST[0], 5353)).unwrap();
-        let mut buffer = [0; 16];
-        let length = server.recv(&mut buffer).unwrap_or_else(|e| panic!("{name} hears nothing: {e}"));
-        assert_eq!(&buffer[..length], name.as_bytes());
+        hears(server, name);
         lab.del(&pod);
     }
 }
