@@ -56,15 +56,37 @@ pub fn ignore(signals: &[i32]) {
     }
 }
 
-/// Gives every signal its default effect and blocks none, as a program expects to be started.
+/// Gives every signal its default effect and blocks none, as a program expects to be started. Past the C library, which
+/// keeps two numbers to itself and leaves them ignored in what it spawns.
 pub fn reset() {
-    for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: SIG_DFL installs no code of ours; the numbers that cannot be changed are refused harmlessly.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    let default = SigAction::default();
+    for signal in 1..=SIGNAL_MAX {
+        // SAFETY: SIG_DFL installs no code of ours, `default` is as the kernel reads it and outlives the call; the numbers
+        // that cannot be changed are refused harmlessly.
+        unsafe {
+            let old = std::ptr::null_mut::<SigAction>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, &raw const default, old, size_of_val(&default.mask))
+        };
     }
-    let none = set_of(&[]);
-    // SAFETY: `none` is initialised and outlives the call.
-    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) };
+    let none = 0_u64;
+    // SAFETY: `none` is as the kernel reads it and outlives the call.
+    unsafe {
+        let old = std::ptr::null_mut::<u64>();
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const none, old, size_of_val(&none))
+    };
+}
+
+/// The last signal there is.
+const SIGNAL_MAX: libc::c_int = 64;
+
+/// The kernel's `struct sigaction` on 64-bit machines; all zero is SIG_DFL.
+#[repr(C)]
+#[derive(Default)]
+struct SigAction {
+    handler: usize,
+    flags: u64,
+    restorer: usize,
+    mask: u64,
 }
 
 fn set_of(signals: &[i32]) -> libc::sigset_t {

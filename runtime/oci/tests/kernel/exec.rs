@@ -40,6 +40,11 @@ fn a_process_joins_namespaces_and_cgroup_with_the_rights_of_the_container() {
             assert!(said.out.contains(line), "{runtime:?} {line}: {}", said.out);
         }
         assert!(said.out.contains(bundle.cgroup().path()), "{runtime:?}: {}", said.out);
+        // runc hands on what the C library has ignored in it.
+        if matches!(runtime, Runtime::Ours) {
+            let said = exec(&bundle, &[], &["/bin/busybox", "grep", "Sig[BI]", "/proc/self/status"]);
+            assert_eq!(said.out, "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
+        }
     }
 }
 
