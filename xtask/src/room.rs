@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::cargo;
 
 /// What a whole run builds into an empty target directory, in MB.
-const BUILD_MB: u64 = 14_000;
+const BUILD_MB: u64 = 16_000;
 /// What the nodes of the tests keep at once, in MB: images, layers, logs, stores.
 const NODES_MB: u64 = 2_000;
 
