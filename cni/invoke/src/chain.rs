@@ -184,7 +184,8 @@ impl Networks {
     }
 
     /// Detaches the container from every network it was attached to with this interface name, with the
-    /// configuration of that time. May be repeated; what is gone already is no error.
+    /// configuration of that time. May be repeated; what is gone already is no error. A plugin that fails ends it for
+    /// its network: what the plugins before it made stays, and so does the memory of it, until DEL or GC goes on.
     pub fn del(&self, attachment: &Attachment) -> Result<(), NetworkError> {
         let cache = self.cache();
         let mut entries =
@@ -208,11 +209,10 @@ impl Networks {
         };
         let previous = entry.result().filter(|_| list.version >= Version::V0_4_0);
         let previous = previous.and_then(|r| r.to_json(list.version).ok());
-        // the others still have their part to undo when one cannot
-        several(list.plugins.iter().rev().map(|plugin| {
-            let done = self.run(&list, plugin, "DEL", &turn, previous.as_ref());
-            done.map(drop).map_err(|e| plugin_error(&list, e))
-        }))?;
+        // the first failure ends it: an address must stay taken while a host port may still lead to it
+        for plugin in list.plugins.iter().rev() {
+            self.run(&list, plugin, "DEL", &turn, previous.as_ref()).map_err(|e| plugin_error(&list, e))?;
+        }
         crash::point("network.detached");
         cache.remove(entry).and_then(|()| turn.end()).map_err(|e| self.cache_error(e))
     }
@@ -247,17 +247,24 @@ impl Networks {
     }
 
     /// Undoes every remembered attachment that is not among `valid`, then lets the plugins of the network in force
-    /// clean up what else is not (1.1.0 and later, unless `disableGC`).
+    /// clean up what else is not (1.1.0 and later, unless `disableGC`). What an attachment has that could not be
+    /// undone is not theirs to take: it counts as valid to them.
     pub fn gc(&self, valid: &[GcAttachment]) -> Result<(), NetworkError> {
         let entries = self.cache().list("").map_err(|e| self.cache_error(e))?;
         let is_valid =
             |e: &Entry| valid.iter().any(|v| v.container_id == e.container_id && v.ifname == e.ifname);
-        let stale =
-            entries.iter().filter(|e| !is_valid(e)).map(|e| self.del_entry(e, self.turn(e.attachment())?));
-        let mut failed: Vec<String> = stale.filter_map(Result::err).map(|e| text(&e)).collect();
+        let (mut keep, mut failed) = (valid.to_vec(), Vec::new());
+        for stale in entries.iter().filter(|e| !is_valid(e)) {
+            let done = self.turn(stale.attachment()).and_then(|turn| self.del_entry(stale, turn));
+            if let Err(error) = done {
+                failed.push(text(&error));
+                let (container_id, ifname) = (stale.container_id.clone(), stale.ifname.clone());
+                keep.push(GcAttachment { container_id, ifname });
+            }
+        }
         let list = self.load()?;
         if list.version >= Version::V1_1_0 && !list.disable_gc {
-            let valid = serde_json::to_value(valid).expect("strings are JSON");
+            let valid = serde_json::to_value(keep).expect("strings are JSON");
             for plugin in &list.plugins {
                 let mut plugin = plugin.clone();
                 plugin.insert("cni.dev/valid-attachments".into(), valid.clone());

@@ -166,20 +166,37 @@ fn a_failed_add_is_undone() {
     assert_eq!(node.cached(), 1);
     fs::remove_file(node.path("one.DEL.fail")).unwrap();
     node.log();
+    // undoing ends at the first failure, as DEL does
+    fs::write(node.path("three.DEL.fail"), "").unwrap();
+    node.networks().add(&pod).unwrap_err();
+    assert_eq!((node.log().join(", "), node.cached()), ("one ADD, two ADD, three DEL".into(), 1));
+    fs::remove_file(node.path("three.DEL.fail")).unwrap();
     node.networks().del(&attachment("a", Path::new(""))).unwrap();
     assert_eq!((node.log().len(), node.cached()), (3, 0));
 }
 
 #[test]
-fn del_goes_on_past_a_failure() {
+fn del_ends_at_the_first_failure_and_goes_on_later() {
     let node = Node::new("1.1.0");
     let (_netns, pod) = pod("a");
     node.networks().add(&pod).unwrap();
     node.log();
     fs::write(node.path("two.DEL.fail"), "").unwrap();
-    assert!(node.networks().del(&pod).is_err());
+    for _ in 0..2 {
+        let failed = text(&node.networks().del(&pod).unwrap_err());
+        assert!(failed.contains("CNI plugin two"), "{failed}");
+        assert_eq!(node.log(), ["three DEL", "two DEL"]);
+        assert_eq!(node.cached(), 1);
+    }
+    // GC ends there too, and what the attachment still has is not for the plugins to take
+    assert!(node.networks().gc(&[]).is_err());
+    assert_eq!(node.log(), ["three DEL", "two DEL", "one GC", "two GC", "three GC"]);
+    let kept = json!([{ "containerID": "a", "ifname": "eth0" }]);
+    assert_eq!(node.stdin("one.GC")["cni.dev/valid-attachments"], kept);
+    fs::remove_file(node.path("two.DEL.fail")).unwrap();
+    node.networks().del(&pod).unwrap();
     assert_eq!(node.log(), ["three DEL", "two DEL", "one DEL"]);
-    assert_eq!(node.cached(), 1);
+    assert_eq!(node.cached(), 0);
 }
 
 #[test]

@@ -8,6 +8,8 @@ mod old_kernel;
 
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use cni_invoke::GcAttachment;
@@ -95,6 +97,41 @@ fn nothing_is_left() {
     lab.on_host(|| lab.networks().gc(&[valid("other")])).unwrap();
     assert_eq!((lab.leases().len(), lab.ruleset().as_str()), (0, ""));
     assert_eq!(lab.links().len(), before.len() + 1, "only the bridge stays: {:?}", lab.links());
+    assert_eq!(std::fs::read_dir(lab.path("cache/results")).unwrap().count(), 0);
+}
+
+/// A host port never leads to an address that another pod can be given.
+#[test]
+fn a_portmap_that_cannot_undo_keeps_the_address() {
+    let lab = Lab::new();
+    let (broken, portmap) = (lab.path("broken"), lab.path("bin/portmap"));
+    cni_invoke::install(&lab.path("real"), Path::new(env!("CARGO_BIN_EXE_cleat-cni"))).unwrap();
+    let script = format!(
+        "#!/bin/sh\nif [ \"$CNI_COMMAND\" = DEL ] && [ -e {} ]; then exit 1; fi\nexec {}\n",
+        broken.display(),
+        lab.path("real/portmap").display()
+    );
+    std::fs::remove_file(&portmap).unwrap();
+    std::fs::write(&portmap, script).unwrap();
+    std::fs::set_permissions(&portmap, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let pod = Pod::new("server").with_port(8080, 80, "tcp", "");
+    let taken = ips(&lab.add(&pod));
+    std::fs::write(&broken, "").unwrap();
+    for _ in 0..2 {
+        let error = lab.on_host(|| lab.networks().del(&pod.attachment())).unwrap_err();
+        assert!(chain(&error).contains("portmap"), "{}", chain(&error));
+        lab.on_host(|| lab.networks().gc(&[])).unwrap_err();
+        assert!(taken.iter().all(|ip| lab.leases().contains(ip)), "{:?}", lab.leases());
+    }
+    // portmap's own GC leaves it too, as nobody has said yet that the attachment is gone
+    assert!(lab.ruleset().contains("pods/server/eth0"), "{}", lab.ruleset());
+    let next = Pod::new("next");
+    assert!(ips(&lab.add(&next)).iter().all(|ip| !taken.contains(ip)));
+    std::fs::remove_file(&broken).unwrap();
+    lab.del(&pod);
+    assert!(!lab.ruleset().contains("pods/server"), "{}", lab.ruleset());
+    lab.del(&next);
+    assert_eq!((lab.leases().len(), lab.ruleset().as_str()), (0, ""));
     assert_eq!(std::fs::read_dir(lab.path("cache/results")).unwrap().count(), 0);
 }
 
