@@ -15,6 +15,8 @@ const HEADER_BYTES: usize = 12;
 const UDP_BYTES: u16 = 512;
 /// What fits into a packet everywhere: the size that is offered and never exceeded over UDP.
 pub const UDP_BYTES_MAX: u16 = 1232;
+/// The flag of an answer that is not whole.
+const TRUNCATED: u16 = 0x200;
 const OPT: u16 = 41;
 const IN: u16 = 1;
 
@@ -208,14 +210,6 @@ impl Query {
             message[at..at + 2].copy_from_slice(&count.to_be_bytes());
         }
     }
-
-    /// An answer that only says: ask again over TCP.
-    fn truncated(&self, rcode: Rcode, authoritative: bool) -> Vec<u8> {
-        let mut message = Vec::with_capacity(64);
-        self.header(&mut message, 0x200 | u16::from(authoritative) << 10, rcode);
-        self.finish(&mut message, [0; 3], rcode);
-        message
-    }
 }
 
 fn opt(message: &mut Vec<u8>, dnssec: bool, rcode: Rcode) {
@@ -301,8 +295,8 @@ impl Default for Reply {
 }
 
 impl Reply {
-    /// As a message of at most `limit` bytes. Extra records are left out where they do not fit; where the others do
-    /// not, the answer says to ask over TCP.
+    /// As a message of at most `limit` bytes. Of answers and extra records as many as fit; where answers are missing
+    /// it says to ask over TCP. What fits is for clients that never do. Who knows is told whole or not at all.
     #[must_use]
     pub fn write(&self, query: &Query, limit: usize) -> Vec<u8> {
         let limit = limit.min(usize::from(u16::MAX));
@@ -311,19 +305,24 @@ impl Reply {
         query.header(&mut writer.message, u16::from(self.authoritative) << 10, self.rcode);
         writer.remember(&query.name, HEADER_BYTES);
         let mut counts = [0; 3];
-        for (section, count) in [&self.answers, &self.authority, &self.extra].into_iter().zip(&mut counts) {
-            let extra = std::ptr::eq(section, &self.extra);
-            for record in section {
+        'sections: for (section, records) in
+            [&self.answers, &self.authority, &self.extra].into_iter().enumerate()
+        {
+            let begin = writer.message.len();
+            for record in records {
                 let before = writer.message.len();
                 writer.record(record);
                 if writer.message.len() > room {
-                    if !extra {
-                        return query.truncated(self.rcode, self.authoritative);
+                    if section == 1 {
+                        counts[1] = 0;
                     }
-                    writer.message.truncate(before);
-                    break;
+                    // nothing is written after this: what the cut names are remembered by is never used
+                    writer.message.truncate(if section == 1 { begin } else { before });
+                    let missing = section == 0 || section == 1 && counts[0] == 0;
+                    writer.message[2] |= if missing { TRUNCATED.to_be_bytes()[0] } else { 0 };
+                    break 'sections;
                 }
-                *count += 1;
+                counts[section] += 1;
             }
         }
         query.finish(&mut writer.message, counts, self.rcode);

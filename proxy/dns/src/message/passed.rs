@@ -1,6 +1,6 @@
 //! What upstream servers answer, passed on as bytes.
 
-use super::{Data, HEADER_BYTES, OPT, Query, Rcode, Record, kind, u16_at, u32_at};
+use super::{Data, HEADER_BYTES, OPT, Query, Rcode, Record, TRUNCATED, kind, u16_at, u32_at};
 use crate::name::{self, Name};
 
 /// A record as it stands in a message.
@@ -70,7 +70,7 @@ impl Passed {
         if !same || counts[0] != 1 || !question.eq_ignore_ascii_case(&query.question) {
             return Err(NoAnswer::Other);
         }
-        if flags & 0x200 != 0 {
+        if flags & TRUNCATED != 0 {
             return Err(NoAnswer::Truncated);
         }
         let rcode = flags & 0xf;
@@ -115,33 +115,62 @@ impl Passed {
         self.message.len() + 2 * self.ttls.len()
     }
 
+    /// How much of it fits into so many bytes: where that ends, how many records of each section it has, and whether
+    /// it is too little. Extra records go first, then who knows (RFC 2181, 9), each section whole; of answers as many as
+    /// fit are kept.
+    fn fit(&self, query: &Query, room: usize) -> (usize, [u16; 3], bool) {
+        // behind the time to live stand the length of the data and the data
+        let end = |ttl_at: u16| {
+            let data = usize::from(ttl_at) + 6;
+            data + usize::from(u16_at(&self.message, data - 2).unwrap_or(0))
+        };
+        let end_of = |records: u16| match self.ttls.get(usize::from(records).wrapping_sub(1)) {
+            Some(ttl_at) => end(*ttl_at),
+            None => HEADER_BYTES + query.question.len(),
+        };
+        let all = [6, 8, 10].map(|at| u16_at(&self.message, at).unwrap_or(0));
+        // without an answer, authority says that there is none; signed, it may be part of the proof
+        let needs_authority = all[1] > 0 && (all[0] == 0 || query.edns.is_some_and(|edns| edns.dnssec));
+        for (counts, missing) in
+            [(all, false), ([all[0], all[1], 0], false), ([all[0], 0, 0], needs_authority)]
+        {
+            let end = end_of(counts.iter().sum());
+            if end <= room {
+                return (end, counts, missing);
+            }
+        }
+        let answers = self.ttls[..usize::from(all[0])].iter().take_while(|at| end(**at) <= room).count();
+        let answers = u16::try_from(answers).unwrap_or(0);
+        (end_of(answers), [answers, 0, 0], true)
+    }
+
     /// As an answer to `query`, which asks the same, of at most `limit` bytes. `age`: seconds since it was read.
-    /// `stale`: times to live are this many seconds whatever they were.
+    /// `stale`: times to live are this many seconds whatever they were. Where answers are missing it says to ask over
+    /// TCP; what fits is for clients that never do.
     #[must_use]
     pub fn write(&self, query: &Query, limit: usize, age: u32, stale: Option<u32>) -> Vec<u8> {
         let limit = limit.min(usize::from(u16::MAX));
         let room = limit.saturating_sub(if query.edns.is_some() { 11 } else { 0 });
-        let mut message = self.message.to_vec();
-        let flags = u16_at(&message, 2).unwrap_or(0);
+        if HEADER_BYTES + query.question.len() > self.message.len() {
+            return query.refusal(Rcode::ServFail);
+        }
+        let flags = u16_at(&self.message, 2).unwrap_or(0);
         // of upstream's flags, AD for those who asked for it, and how it ended; never AA
         let verified = if query.edns.is_some_and(|edns| edns.dnssec) { flags & 0x20 } else { 0 };
         let asked = u16::from(query.recursion) << 8 | u16::from(query.unchecked) << 4;
-        let flags = 0x8080 | asked | verified | flags & 0xf;
-        if message.len() > room || query.question.len() + HEADER_BYTES > message.len() {
-            let mut message = Vec::with_capacity(64);
-            query.header(&mut message, 0x200 | flags & 0xf, Rcode::NoError);
-            query.finish(&mut message, [0; 3], Rcode::NoError);
-            return message;
-        }
+        let (end, counts, missing) = self.fit(query, room);
+        let truncated = if missing { TRUNCATED } else { 0 };
+        let flags = 0x8080 | truncated | asked | verified | flags & 0xf;
+        let mut message = self.message[..end].to_vec();
         message[..2].copy_from_slice(&query.id.to_be_bytes());
         message[2..4].copy_from_slice(&flags.to_be_bytes());
         message[HEADER_BYTES..HEADER_BYTES + query.question.len()].copy_from_slice(&query.question);
-        for at in self.ttls.iter().map(|at| usize::from(*at)) {
+        let records = counts.iter().map(|count| usize::from(*count)).sum();
+        for at in self.ttls.iter().take(records).map(|at| usize::from(*at)) {
             let ttl = u32_at(&message, at).unwrap_or(0);
             let ttl = stale.unwrap_or_else(|| ttl.saturating_sub(age));
             message[at..at + 4].copy_from_slice(&ttl.to_be_bytes());
         }
-        let counts = [6, 8, 10].map(|at| u16_at(&message, at).unwrap_or(0));
         query.finish(&mut message, counts, Rcode::NoError);
         message
     }

@@ -52,9 +52,13 @@ fn what_is_no_question_is_told_or_passed_over() {
     assert_eq!(rcode(&|m| m[version] = 1), Some(Rcode::BadVers));
 }
 
+fn record(of: &str, data: Data) -> Record {
+    Record { name: name(of), ttl: 5, data }
+}
+
 fn ips(count: u8) -> Reply {
-    let record = |n| Record { name: name("web.local"), ttl: 5, data: Data::Ip([10, 0, 0, n].into()) };
-    Reply { answers: (0..count).map(record).collect(), ..Reply::default() }
+    let ip = |n| record("web.local", Data::Ip([10, 0, 0, n].into()));
+    Reply { answers: (0..count).map(ip).collect(), ..Reply::default() }
 }
 
 #[test]
@@ -65,21 +69,90 @@ fn names_are_written_once() {
     assert_eq!(&message[27..29], &[0xc0, 12]);
 }
 
+fn counts(message: &[u8]) -> [u16; 3] {
+    [6, 8, 10].map(|at| u16_at(message, at).unwrap())
+}
+
+/// A message as it is read by those who do not look at TC; and whether that is set.
+fn read_cut(query: &Query, message: &[u8]) -> (Passed, bool) {
+    let mut message = message.to_vec();
+    let cut = message[2] & 2 != 0;
+    message[2] &= !2;
+    (Passed::read(query, &message).unwrap(), cut)
+}
+
 #[test]
 fn what_does_not_fit_is_asked_for_over_tcp() {
-    for (size, limit) in [(None, 512), (Some(100), 512), (Some(4096), 1232)] {
+    for (size, limit, fit) in [(None, 512, 30), (Some(100), 512, 29), (Some(4096), 1232, 74)] {
         let query = query("web.local", kind::A, size);
         assert_eq!(query.udp_limit(), limit);
-        let message = ips(200).write(&query, query.udp_limit());
-        assert!(message.len() < 60 && message[2] & 2 != 0, "{message:?}");
-        let whole = ips(200).write(&query, usize::MAX);
+        let reply = ips(200);
+        let message = reply.write(&query, query.udp_limit());
+        // what fits is there, for clients that ask no further
+        let (read, cut) = read_cut(&query, &message);
+        assert!(cut && message.len() <= limit && message.len() > limit - 16, "{}", message.len());
+        assert_eq!(read.answers(0), reply.answers[..fit]);
+        let whole = reply.write(&query, usize::MAX);
         assert!(whole.len() > 3200 && whole[2] & 2 == 0);
     }
+    let query = query("web.local", kind::A, None);
     let mut reply = ips(20);
     reply.extra = ips(200).answers;
-    let message = reply.write(&query("web.local", kind::A, None), 512);
+    let message = reply.write(&query, 512);
     assert!(message.len() <= 512 && message[2] & 2 == 0, "what is extra is left out");
-    assert_eq!(u16::from_be_bytes([message[6], message[7]]), 20);
+    assert_eq!(counts(&message)[0], 20);
+    // who knows is told whole or not at all, and is missed only where there is no answer
+    let texts = |count| (0..count).map(|n| record("web.local", Data::Txt(format!("{n:0200}")))).collect();
+    let mut reply = Reply { authority: texts(3), ..ips(1) };
+    let message = reply.write(&query, 512);
+    assert_eq!((counts(&message), message[2] & 2), ([1, 0, 0], 0));
+    reply.answers.clear();
+    let message = reply.write(&query, 512);
+    assert_eq!((counts(&message), message[2] & 2), ([0, 0, 0], 2));
+}
+
+#[test]
+fn forty_servers_for_a_client_without_edns() {
+    let query = query("web.default.svc.cluster.local", kind::A, None);
+    let server = |n| record("web.default.svc.cluster.local", Data::Ip([10, 244, 0, n].into()));
+    let reply = Reply { answers: (0..40).map(server).collect(), ..Reply::default() };
+    let message = reply.write(&query, query.udp_limit());
+    let (read, cut) = read_cut(&query, &message);
+    assert!(cut && message.len() <= 512);
+    assert_eq!(read.answers(0), reply.answers[..29]);
+}
+
+#[test]
+fn what_is_passed_on_loses_what_is_extra_first() {
+    let asked = query("web.local", kind::A, Some(1232));
+    let texts = |count| (0..count).map(|n| record("web.local", Data::Txt(format!("{n:0200}")))).collect();
+    let passed = |reply: &Reply| Passed::read(&asked, &reply.write(&asked, 65535)).unwrap();
+    let plain = query("web.local", kind::A, None);
+    let write = |reply: &Reply, limit| {
+        let message = passed(reply).write(&plain, limit, 0, None);
+        assert!(message.len() <= limit);
+        let (read, cut) = read_cut(&plain, &message);
+        assert_eq!(read.answers(0), reply.answers[..usize::from(counts(&message)[0])]);
+        (counts(&message), cut)
+    };
+    let mut reply = Reply { extra: texts(3), ..ips(2) };
+    assert_eq!(write(&reply, 512), ([2, 0, 0], false));
+    assert_eq!(write(&reply, 1232), ([2, 0, 3], false));
+    reply.authority = texts(1);
+    assert_eq!(write(&reply, 512), ([2, 1, 0], false));
+    reply.authority = texts(3);
+    assert_eq!(write(&reply, 512), ([2, 0, 0], false));
+    assert_eq!(write(&reply, 58), ([1, 0, 0], true));
+    assert_eq!(write(&ips(40), 512), ([30, 0, 0], true));
+    // without an answer, who knows is the answer
+    reply.answers.clear();
+    assert_eq!(write(&reply, 512), ([0, 0, 0], true));
+    // what is signed may need its proof
+    reply.answers = ips(2).answers;
+    let mut signed = query("web.local", kind::A, Some(512));
+    signed.edns.as_mut().unwrap().dnssec = true;
+    let message = passed(&reply).write(&signed, 512, 0, None);
+    assert_eq!((counts(&message), message[2] & 2), ([2, 0, 1], 2), "the extra one is EDNS's");
 }
 
 #[test]
@@ -165,6 +238,38 @@ proptest! {
         prop_assert_eq!(Passed::read(&query, &through).unwrap(), passed);
         let cut = cut.index(message.len());
         let _ = (Query::read(&message[..cut]), Passed::read(&query, &message[..cut]));
+    }
+
+    #[test]
+    fn what_is_cut_is_read(
+        asked in any_name(), edns in any::<bool>(), dnssec in any::<bool>(), limit in 300..1400usize,
+        answers in prop::collection::vec(any_record(), 0..30),
+        authority in prop::collection::vec(any_record(), 0..20),
+        extra in prop::collection::vec(any_record(), 0..20),
+    ) {
+        let mut query = Query::new(7, &asked, kind::A, dnssec, false);
+        if !edns {
+            query.edns = None;
+        }
+        let reply = Reply { answers, authority, extra, ..Reply::default() };
+        let all = [reply.answers.len(), reply.authority.len(), reply.extra.len()];
+        let opt = usize::from(edns);
+        let whole = Passed::read(&query, &reply.write(&query, usize::MAX)).unwrap();
+        for message in [reply.write(&query, limit), whole.write(&query, limit, 0, None)] {
+            prop_assert!(message.len() <= limit);
+            let (read, cut) = read_cut(&query, &message);
+            let found = counts(&message).map(usize::from);
+            // each section begins as it did, and no later one is told where an earlier one is not
+            let known = |r: &&Record| matches!(r.data, Data::Ip(_) | Data::Cname(_));
+            let expected: Vec<Record> = reply.answers[..found[0]].iter().filter(known).cloned().collect();
+            prop_assert_eq!(read.answers(0), expected);
+            prop_assert!(found[1] == 0 || found[1] == all[1] && found[0] == all[0]);
+            prop_assert!(found[2] == opt || found[1] == all[1] && found[0] == all[0]);
+            prop_assert!(cut || found[0] == all[0] && (found[0] > 0 || found[1] == all[1]));
+            // and what is cut already is not cut again
+            let again = read.write(&query, limit, 0, None);
+            prop_assert_eq!(counts(&again), counts(&message));
+        }
     }
 
     #[test]
