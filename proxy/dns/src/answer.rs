@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::message::{Data, Rcode, Record, Reply, kind};
 use crate::name::Name;
-use crate::zone::{Endpoint, Port, Service, Slice, Zone};
+use crate::zone::{Endpoint, Port, Servers, Service, Zone};
 
 /// The version of the specification, as `dns-version` says it.
 const VERSION: &str = "1.1.0";
@@ -163,41 +163,36 @@ impl Of<'_> {
                 Some(target) => Found::Alias(target),
                 None => Found::Nothing,
             },
-            (Service::Cluster { ips, ports }, []) => {
+            (Service::Cluster { ips, ports, .. }, []) => {
                 let mut all: Vec<Data> = ips.iter().map(|ip| Data::Ip(*ip)).collect();
                 let (hosts, extra) = if srv { self.ports(of, ips, ports.iter()) } else { Default::default() };
                 all.extend(hosts);
                 Found::Records(all, extra)
             }
-            (Service::Cluster { ips, ports }, [port, protocol]) => {
+            (Service::Cluster { ips, ports, .. }, [port, protocol]) => {
                 let (all, extra) = self.ports(of, ips, ports.iter().filter(|p| is_port(p, port, protocol)));
                 if all.is_empty() { Found::Nothing } else { Found::Records(all, extra) }
             }
-            (Service::Headless { slices, .. }, []) => {
-                let ips: BTreeSet<IpAddr> = endpoints(slices.values()).map(|endpoint| endpoint.ip).collect();
+            (Service::Headless(servers), []) => {
+                let ips: BTreeSet<IpAddr> = servers.endpoints().map(|endpoint| endpoint.ip).collect();
                 if ips.is_empty() {
                     return Found::Nothing;
                 }
                 let mut all: Vec<Data> = ips.into_iter().map(Data::Ip).collect();
                 let every = |_: &&Port| true;
-                let (hosts, extra) =
-                    if srv { self.hosts(of, slices.values(), every) } else { Default::default() };
+                let (hosts, extra) = if srv { self.hosts(of, servers, every) } else { Default::default() };
                 all.extend(hosts);
                 Found::Records(all, extra)
             }
-            (Service::Headless { slices, .. }, [port, protocol]) => {
-                let (all, extra) = self.hosts(of, slices.values(), |p| is_port(p, port, protocol));
+            (Service::Headless(servers), [port, protocol]) => {
+                let (all, extra) = self.hosts(of, servers, |p| is_port(p, port, protocol));
                 if all.is_empty() { Found::Nothing } else { Found::Records(all, extra) }
             }
-            (Service::Headless { slices, .. }, [label]) => {
-                let named = |endpoint: &&Endpoint| endpoint.label() == **label;
-                let ips: BTreeSet<IpAddr> = endpoints(slices.values()).filter(named).map(|e| e.ip).collect();
-                if !ips.is_empty() {
-                    return Found::Records(ips.into_iter().map(Data::Ip).collect(), Vec::new());
-                }
-                self.protocol(slices.values().flat_map(|slice| &slice.ports), label)
+            (Service::Headless(servers), [label]) => host(servers, label)
+                .unwrap_or_else(|| self.protocol(servers.slices.values().flat_map(|s| &s.ports), label)),
+            (Service::Cluster { ports, servers, .. }, [label]) => {
+                host(servers, label).unwrap_or_else(|| self.protocol(ports.iter(), label))
             }
-            (Service::Cluster { ports, .. }, [label]) => self.protocol(ports.iter(), label),
             _ => Found::Nothing,
         }
     }
@@ -226,14 +221,14 @@ impl Of<'_> {
     }
 
     /// SRV records of a service's servers.
-    fn hosts<'a>(
+    fn hosts(
         &self,
         (service, namespace): (&str, &str),
-        slices: impl Iterator<Item = &'a Slice>,
+        servers: &Servers,
         wanted: impl Fn(&&Port) -> bool,
     ) -> (Vec<Data>, Vec<Record>) {
         let (mut srv, mut extra) = (BTreeSet::new(), BTreeSet::new());
-        for slice in slices {
+        for slice in servers.slices.values() {
             let ports: Vec<&Port> = slice.ports.iter().filter(&wanted).collect();
             for endpoint in slice.endpoints.iter().filter(|_| !ports.is_empty()) {
                 let Some(host) = self.name(&[&endpoint.label(), service, namespace, "svc"]) else { continue };
@@ -270,8 +265,11 @@ impl Of<'_> {
     }
 }
 
-fn endpoints<'a>(slices: impl Iterator<Item = &'a Slice>) -> impl Iterator<Item = &'a Endpoint> {
-    slices.flat_map(|slice| &slice.endpoints)
+/// A service's server, by its label.
+fn host(servers: &Servers, label: &str) -> Option<Found> {
+    let named = |endpoint: &&Endpoint| endpoint.label() == label;
+    let ips: BTreeSet<IpAddr> = servers.endpoints().filter(named).map(|endpoint| endpoint.ip).collect();
+    (!ips.is_empty()).then(|| Found::Records(ips.into_iter().map(Data::Ip).collect(), Vec::new()))
 }
 
 fn is_port(port: &Port, name: &str, protocol: &str) -> bool {

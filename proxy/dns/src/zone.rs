@@ -22,7 +22,7 @@ pub struct Port {
     pub number: u16,
 }
 
-/// A server behind a service without an address of its own.
+/// A server behind a service.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Endpoint {
     /// Its address.
@@ -51,6 +51,33 @@ pub struct Slice {
     pub ports: Vec<Port>,
 }
 
+/// The servers behind a service that have names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Servers {
+    /// Servers that are not ready too.
+    pub unready: bool,
+    /// Only servers that want a name, without ports: the service has an address, and all others are known by that.
+    pub named: bool,
+    /// By the slice's name; only those with servers where `named`.
+    pub slices: BTreeMap<String, Slice>,
+}
+
+impl Servers {
+    /// All of them.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.slices.values().flat_map(|slice| &slice.endpoints)
+    }
+
+    /// Adds or changes a slice. Gives what it was before.
+    fn set(&mut self, slice: &Value) -> Option<Slice> {
+        let (name, new) = (object::name(slice), read_slice(slice, self.unready, self.named));
+        match self.named && new.endpoints.is_empty() {
+            true => self.slices.remove(name),
+            false => self.slices.insert(name.to_owned(), new),
+        }
+    }
+}
+
 /// What a service's name stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Service {
@@ -60,16 +87,29 @@ pub enum Service {
         ips: Vec<IpAddr>,
         /// Its ports.
         ports: Vec<Port>,
+        /// Those of its servers that want a name.
+        servers: Servers,
     },
     /// Its servers.
-    Headless {
-        /// Servers that are not ready too.
-        unready: bool,
-        /// By the slice's name.
-        slices: BTreeMap<String, Slice>,
-    },
+    Headless(Servers),
     /// Another name.
     External(String),
+}
+
+impl Service {
+    fn servers(&self) -> Option<&Servers> {
+        match self {
+            Service::Cluster { servers, .. } | Service::Headless(servers) => Some(servers),
+            Service::External(_) => None,
+        }
+    }
+
+    fn servers_mut(&mut self) -> Option<&mut Servers> {
+        match self {
+            Service::Cluster { servers, .. } | Service::Headless(servers) => Some(servers),
+            Service::External(_) => None,
+        }
+    }
 }
 
 /// All names of a cluster.
@@ -81,7 +121,7 @@ pub struct Zone {
     namespaces_known: bool,
     /// Services by their own addresses.
     cluster_ips: HashMap<IpAddr, Key>,
-    /// Services without an address by those of their servers; the number of slices that have it.
+    /// Services by the addresses of their servers that have names; how often one has it.
     endpoint_ips: HashMap<IpAddr, BTreeMap<Key, usize>>,
 }
 
@@ -127,11 +167,8 @@ impl Zone {
     pub fn endpoints_at(&self, ip: IpAddr) -> impl Iterator<Item = (&Key, &Endpoint)> {
         let keys = self.endpoint_ips.get(&ip).into_iter().flat_map(BTreeMap::keys);
         keys.flat_map(move |key| {
-            let slices = match self.services.get(key) {
-                Some(Service::Headless { slices, .. }) => Some(slices),
-                _ => None,
-            };
-            let endpoints = slices.into_iter().flat_map(BTreeMap::values).flat_map(|slice| &slice.endpoints);
+            let servers = self.services.get(key).and_then(Service::servers);
+            let endpoints = servers.into_iter().flat_map(Servers::endpoints);
             endpoints.filter(move |endpoint| endpoint.ip == ip).map(move |endpoint| (key, endpoint))
         })
     }
@@ -176,35 +213,39 @@ impl Zone {
             .chain([text("clusterIP")])
             .filter_map(|ip| ip.parse().ok())
             .collect();
-        if !ips.is_empty() {
-            let ports = object::items(service, &["spec", "ports"]).filter_map(|p| port(p, "port")).collect();
-            return self.put(key, Some(Service::Cluster { ips: ips.into_iter().collect(), ports }));
-        }
-        if text("clusterIP") != "None" {
+        if ips.is_empty() && text("clusterIP") != "None" {
             // no address has been given yet
             return self.put(key, None);
         }
+        let named = !ips.is_empty();
         let unready = object::at(service, &["spec", "publishNotReadyAddresses"])
             .is_some_and(|on| *on == Value::Bool(true));
-        if let Some(Service::Headless { unready: now, .. }) = self.services.get(&key)
-            && *now == unready
-        {
-            return;
+        let known = self.services.get(&key).and_then(Service::servers);
+        let known = known.filter(|servers| servers.unready == unready && servers.named == named);
+        let servers = match known {
+            Some(_) if !named => return,
+            Some(known) => known.clone(),
+            None => {
+                let mut servers = Servers { unready, named, ..Servers::default() };
+                let of = |slice: &std::sync::Arc<Value>| is_of(slice, &key);
+                slices().into_iter().filter(of).for_each(|slice| drop(servers.set(&slice)));
+                servers
+            }
+        };
+        if !named {
+            return self.put(key, Some(Service::Headless(servers)));
         }
-        let of = |slice: &std::sync::Arc<Value>| service_of(slice).is_some_and(|of| of == key);
-        let slices = slices().into_iter().filter(of);
-        let slices =
-            slices.map(|slice| (object::name(&slice).to_owned(), read_slice(&slice, unready))).collect();
-        self.put(key, Some(Service::Headless { unready, slices }));
+        let ports = object::items(service, &["spec", "ports"]).filter_map(|p| port(p, "port")).collect();
+        self.put(key, Some(Service::Cluster { ips: ips.into_iter().collect(), ports, servers }));
     }
 
-    /// Adds or changes an `EndpointSlice`; those of services with addresses need not be known.
+    /// Adds or changes an `EndpointSlice`; of services with addresses only servers that want a name are kept.
     pub fn set_slice(&mut self, slice: &Value) {
         let Some(key) = service_of(slice) else { return };
-        let Some(Service::Headless { unready, slices }) = self.services.get_mut(&key) else { return };
-        let new = read_slice(slice, *unready);
-        let ips: Vec<IpAddr> = new.endpoints.iter().map(|endpoint| endpoint.ip).collect();
-        let old = slices.insert(object::name(slice).to_owned(), new);
+        let Some(servers) = self.services.get_mut(&key).and_then(Service::servers_mut) else { return };
+        let old = servers.set(slice);
+        let new = servers.slices.get(object::name(slice));
+        let ips = new.into_iter().flat_map(|slice| &slice.endpoints).map(|endpoint| endpoint.ip).collect();
         self.count(&key, ips, old);
     }
 
@@ -214,17 +255,15 @@ impl Zone {
         let known = service_of(slice).filter(|key| self.services.contains_key(key));
         // one that went while nobody watched is known by its name alone
         let named = || {
-            let of = |(key, service): (&Key, &Service)| match service {
-                Service::Headless { slices, .. } if key.0 == object::namespace(slice) => {
-                    slices.contains_key(name).then(|| key.clone())
-                }
-                _ => None,
+            let has = |(key, service): &(&Key, &Service)| {
+                key.0 == object::namespace(slice)
+                    && service.servers().is_some_and(|servers| servers.slices.contains_key(name))
             };
-            self.services.iter().find_map(of)
+            self.services.iter().find(has).map(|(key, _)| key.clone())
         };
         let Some(key) = known.or_else(named) else { return };
-        if let Some(Service::Headless { slices, .. }) = self.services.get_mut(&key) {
-            let old = slices.remove(name);
+        if let Some(servers) = self.services.get_mut(&key).and_then(Service::servers_mut) {
+            let old = servers.slices.remove(name);
             self.count(&key, Vec::new(), old);
         }
     }
@@ -232,37 +271,28 @@ impl Zone {
     fn put(&mut self, key: Key, new: Option<Service>) {
         let old = match new {
             Some(new) => {
-                match &new {
-                    Service::Cluster { ips, .. } => {
-                        self.cluster_ips.extend(ips.iter().map(|ip| (*ip, key.clone())));
-                    }
-                    Service::Headless { slices, .. } => {
-                        let ips = slices.values().flat_map(|slice| &slice.endpoints).map(|e| e.ip).collect();
-                        self.count(&key, ips, None);
-                    }
-                    Service::External(_) => {}
+                if let Service::Cluster { ips, .. } = &new {
+                    self.cluster_ips.extend(ips.iter().map(|ip| (*ip, key.clone())));
                 }
+                let servers = new.servers().into_iter().flat_map(Servers::endpoints);
+                self.count(&key, servers.map(|endpoint| endpoint.ip).collect(), None);
                 self.services.insert(key.clone(), new)
             }
             None => self.services.remove(&key),
         };
-        match old {
-            Some(Service::Cluster { ips, .. }) => {
-                let now: &[IpAddr] = match self.services.get(&key) {
-                    Some(Service::Cluster { ips, .. }) => ips,
-                    _ => &[],
-                };
-                for ip in ips.iter().filter(|ip| !now.contains(ip)) {
-                    // another service may have been given the address meanwhile
-                    if self.cluster_ips.get(ip) == Some(&key) {
-                        self.cluster_ips.remove(ip);
-                    }
-                }
+        let Some(mut old) = old else { return };
+        let servers = old.servers_mut().map(std::mem::take).unwrap_or_default();
+        servers.slices.into_values().for_each(|slice| self.count(&key, Vec::new(), Some(slice)));
+        let Service::Cluster { ips, .. } = old else { return };
+        let now: &[IpAddr] = match self.services.get(&key) {
+            Some(Service::Cluster { ips, .. }) => ips,
+            _ => &[],
+        };
+        for ip in ips.iter().filter(|ip| !now.contains(ip)) {
+            // another service may have been given the address meanwhile
+            if self.cluster_ips.get(ip) == Some(&key) {
+                self.cluster_ips.remove(ip);
             }
-            Some(Service::Headless { slices, .. }) => {
-                slices.into_values().for_each(|slice| self.count(&key, Vec::new(), Some(slice)));
-            }
-            _ => {}
         }
     }
 
@@ -286,12 +316,19 @@ impl Zone {
     }
 }
 
-fn service_of(slice: &Value) -> Option<Key> {
-    let (_, name) = object::labels(slice).find(|(label, _)| *label == SERVICE_NAME)?;
-    Some((object::namespace(slice).to_owned(), name.to_owned()))
+fn service_name(slice: &Value) -> Option<&str> {
+    object::labels(slice).find(|(label, _)| *label == SERVICE_NAME).map(|(_, name)| name)
 }
 
-fn read_slice(slice: &Value, unready: bool) -> Slice {
+fn service_of(slice: &Value) -> Option<Key> {
+    Some((object::namespace(slice).to_owned(), service_name(slice)?.to_owned()))
+}
+
+fn is_of(slice: &Value, (namespace, service): &Key) -> bool {
+    service_name(slice) == Some(service) && object::namespace(slice) == namespace
+}
+
+fn read_slice(slice: &Value, unready: bool, named: bool) -> Slice {
     let mut read = Slice::default();
     // names of hosts are known by other means
     if object::text(slice, &["addressType"]) == "FQDN" {
@@ -305,13 +342,18 @@ fn read_slice(slice: &Value, unready: bool) -> Slice {
             continue;
         }
         let hostname = Some(object::text(endpoint, &["hostname"])).filter(|name| !name.is_empty());
+        if named && hostname.is_none() {
+            continue;
+        }
         let ips = object::items(endpoint, &["addresses"]).filter_map(Value::as_str);
         read.endpoints.extend(
             ips.filter_map(|ip| ip.parse().ok())
                 .map(|ip| Endpoint { ip, hostname: hostname.map(str::to_lowercase) }),
         );
     }
-    read.ports = object::items(slice, &["ports"]).filter_map(|p| port(p, "port")).collect();
+    if !named {
+        read.ports = object::items(slice, &["ports"]).filter_map(|p| port(p, "port")).collect();
+    }
     read
 }
 

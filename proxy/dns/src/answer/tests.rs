@@ -29,15 +29,26 @@ fn zone() -> Zone {
         zone.set_service(&service, Vec::<Arc<Value>>::new);
     }
     let ports = json!([{ "name": "https", "port": 443, "protocol": "TCP" }]);
-    for (name, endpoints) in [
+    for (name, service, endpoints) in [
         (
             "a",
+            "headless",
             json!([{ "addresses": ["10.3.0.1"], "hostname": "my-pet" },
                      { "addresses": ["10.3.0.2"] }, { "addresses": ["10.3.0.3"], "conditions": { "ready": false } }]),
         ),
-        ("b", json!([{ "addresses": ["fd00::1"], "hostname": "my-pet" }, { "addresses": ["fd00::2"] }])),
+        (
+            "b",
+            "headless",
+            json!([{ "addresses": ["fd00::1"], "hostname": "my-pet" }, { "addresses": ["fd00::2"] }]),
+        ),
+        (
+            "c",
+            "cluster",
+            json!([{ "addresses": ["10.3.0.7"], "hostname": "my-pet" }, { "addresses": ["10.3.0.8"] },
+                     { "addresses": ["10.3.0.9"], "hostname": "ill", "conditions": { "ready": false } }]),
+        ),
     ] {
-        let labels = json!({ "kubernetes.io/service-name": "headless" });
+        let labels = json!({ "kubernetes.io/service-name": service });
         let metadata = json!({ "namespace": "default", "name": name, "labels": labels });
         zone.set_slice(&json!({ "metadata": metadata, "endpoints": endpoints, "ports": ports }));
     }
@@ -84,6 +95,12 @@ fn as_the_specification_says() {
         ("_._tcp.cluster.default.svc.cluster.local", kind::SRV, "NxDomain "),
         ("_tcp.cluster.default.svc.cluster.local", kind::SRV, ""),
         ("_udp.cluster.default.svc.cluster.local", kind::SRV, "NxDomain "),
+        ("my-pet.cluster.default.svc.cluster.local", kind::A, "10.3.0.7"),
+        ("my-pet.cluster.default.svc.cluster.local", kind::AAAA, ""),
+        ("other.cluster.default.svc.cluster.local", kind::A, "NxDomain "),
+        ("ill.cluster.default.svc.cluster.local", kind::A, "NxDomain "),
+        ("10-3-0-8.cluster.default.svc.cluster.local", kind::A, "NxDomain "),
+        ("7.0.3.10.in-addr.arpa", kind::PTR, "my-pet.cluster.default"),
         ("100.0.3.10.in-addr.arpa", kind::PTR, "cluster.default"),
         ("headless.default.svc.cluster.local", kind::A, "10.3.0.1, 10.3.0.2"),
         ("headless.default.svc.cluster.local", kind::AAAA, "fd00::1, fd00::2"),

@@ -14,13 +14,18 @@ fn service(name: u8, form: u8) -> Value {
         2 => json!({ "clusterIP": "None" }),
         3 => json!({ "clusterIP": "None", "publishNotReadyAddresses": true }),
         4 => json!({ "type": "ExternalName", "externalName": "example.com" }),
+        5 => json!({ "clusterIP": format!("10.96.0.{name}"), "publishNotReadyAddresses": true }),
         _ => json!({}),
     };
     json!({ "metadata": { "namespace": "a", "name": format!("s{name}") }, "spec": spec })
 }
 
 fn slice(name: u8, service: u8, ips: &[u8]) -> Value {
-    let endpoint = |ip: &u8| json!({ "addresses": [format!("10.244.0.{ip}")], "conditions": { "ready": ip.is_multiple_of(2) } });
+    let endpoint = |ip: &u8| {
+        let hostname = if *ip > 2 { format!("h{ip}") } else { String::new() };
+        json!({ "addresses": [format!("10.244.0.{ip}")], "hostname": hostname,
+                "conditions": { "ready": ip.is_multiple_of(2) } })
+    };
     let endpoints: Vec<Value> = ips.iter().map(endpoint).collect();
     let labels = json!({ "kubernetes.io/service-name": format!("s{service}") });
     json!({ "metadata": { "namespace": "a", "name": format!("e{name}"), "labels": labels }, "endpoints": endpoints })
@@ -36,7 +41,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        (0..3u8, 0..6u8).prop_map(|(name, form)| Step::Service(name, form)),
+        (0..3u8, 0..7u8).prop_map(|(name, form)| Step::Service(name, form)),
         (0..3u8).prop_map(Step::NoService),
         (0..6u8, prop::collection::vec(0..6u8, 0..4)).prop_map(|(name, ips)| Step::Slice(name, ips)),
         (0..6u8, any::<bool>()).prop_map(|(name, whole)| Step::NoSlice(name, whole)),
@@ -96,5 +101,27 @@ fn who_is_ready() {
     assert_eq!(count(3, json!({ "ready": false })), 1);
     let mut named = slice(0, 0, &[2]);
     named["addressType"] = "FQDN".into();
-    assert_eq!(read_slice(&named, false).endpoints, []);
+    assert_eq!(read_slice(&named, false, false).endpoints, []);
+}
+
+#[test]
+fn of_a_service_with_an_address_only_servers_with_names_are_kept() {
+    let mut zone = Zone::default();
+    zone.set_service(&service(0, 0), Vec::<Arc<Value>>::new);
+    let slices = |zone: &Zone| match zone.service("a", "s0") {
+        Some(Service::Cluster { servers, .. }) => {
+            servers.slices.values().map(|slice| slice.endpoints.len()).collect::<Vec<_>>()
+        }
+        other => panic!("{other:?}"),
+    };
+    zone.set_slice(&slice(0, 0, &[2, 2]));
+    assert_eq!(slices(&zone), [0; 0], "a slice without one takes no room");
+    zone.set_slice(&slice(0, 0, &[2, 4]));
+    assert_eq!(slices(&zone), [1]);
+    let at = |zone: &Zone| zone.endpoints_at("10.244.0.4".parse().unwrap()).count();
+    assert_eq!(at(&zone), 1);
+    zone.set_service(&service(0, 1), || -> Vec<Arc<Value>> { panic!("they are known") });
+    assert_eq!((slices(&zone), at(&zone)), (vec![1], 1), "they stay when the service changes");
+    zone.set_slice(&slice(0, 0, &[2]));
+    assert_eq!((slices(&zone).len(), at(&zone)), (0, 0));
 }
