@@ -1,5 +1,7 @@
 //! Lists: replaced whole, merged by a key, or merged as plain values.
 
+use std::collections::{BTreeSet, HashMap, HashSet};
+
 use proto_kube::schema::Strategy;
 use serde_json::Value;
 
@@ -33,6 +35,7 @@ pub(super) fn delete(
     if are_objects(&[&original, &gone])? {
         return merge_items(original, gone, strategy.and_then(|s| s.key), scope);
     }
+    let gone: HashSet<&Value> = gone.iter().collect();
     Ok(original.into_iter().filter(|item| !gone.contains(item)).collect())
 }
 
@@ -53,12 +56,8 @@ fn merge_items(
         let merged = merge_objects(original.clone(), &patch, key, scope)?;
         (original, patch, merged)
     } else {
-        let mut merged: Vec<Value> = Vec::with_capacity(original.len() + patch.len());
-        for item in original.iter().chain(&patch) {
-            if !merged.contains(item) {
-                merged.push(item.clone());
-            }
-        }
+        let mut seen = HashSet::with_capacity(original.len() + patch.len());
+        let merged = original.iter().chain(&patch).filter(|item| seen.insert(*item)).cloned().collect();
         (original, patch, merged)
     };
     order::arrange(merged, &patch, &original, key)
@@ -89,6 +88,7 @@ fn directives(
     key: &str,
 ) -> Result<(Vec<Value>, Vec<Value>), Error> {
     let mut plain = Vec::with_capacity(patch.len());
+    let mut gone = HashSet::new();
     let mut replace = false;
     for item in patch {
         let members = as_members(&item)?;
@@ -98,8 +98,7 @@ fn directives(
         };
         match directive.as_str() {
             Some("delete") => {
-                let gone = key_of(&item, key)?;
-                original.retain(|o| o.get(key) != Some(gone));
+                gone.insert(key_of(&item, key)?.clone());
             }
             Some("replace") => replace = true,
             Some("merge") => {
@@ -108,6 +107,7 @@ fn directives(
             _ => return Err(unknown_directive(directive, members)),
         }
     }
+    original.retain(|o| o.get(key).is_none_or(|key| !gone.contains(key)));
     Ok(if replace { (plain, Vec::new()) } else { (original, plain) })
 }
 
@@ -117,16 +117,55 @@ fn merge_objects(
     key: &str,
     scope: Scope<'_>,
 ) -> Result<Vec<Value>, Error> {
+    let mut places = Places::new(&list, patch, key);
     for item in patch {
         let wanted = key_of(item, key)?;
-        let place = list.iter_mut().find(|o| o.get(key) == Some(wanted));
-        let Some(place) = place else {
+        let Some(at) = places.first(wanted) else {
             // Its nulls go when the object is decoded; its merge key may be one.
-            list.extend(super::strip(item.clone()));
+            if let Some(new) = super::strip(item.clone()) {
+                places.put(new.get(key), list.len());
+                list.push(new);
+            }
             continue;
         };
-        let original = place.as_object_mut().map(std::mem::take).unwrap_or_default();
-        *place = Value::Object(merge(original, as_members(item)?.clone(), scope)?);
+        let original = list[at].as_object_mut().map(std::mem::take).unwrap_or_default();
+        list[at] = Value::Object(merge(original, as_members(item)?.clone(), scope)?);
+        // A merge may change the key: one that is null goes.
+        if list[at].get(key) != Some(wanted) {
+            places.take(wanted, at);
+            places.put(list[at].get(key), at);
+        }
     }
     Ok(list)
+}
+
+/// Where the items of a list stand whose merge keys a patch names.
+struct Places<'p>(HashMap<&'p Value, BTreeSet<usize>>);
+
+impl<'p> Places<'p> {
+    fn new(list: &[Value], patch: &'p [Value], key: &str) -> Self {
+        let named = patch.iter().filter_map(|item| item.get(key));
+        let mut places = Self(named.map(|key| (key, BTreeSet::new())).collect());
+        for (at, item) in list.iter().enumerate() {
+            places.put(item.get(key), at);
+        }
+        places
+    }
+
+    fn first(&self, key: &Value) -> Option<usize> {
+        self.0.get(key)?.first().copied()
+    }
+
+    /// Notes an item, unless the patch does not name its key.
+    fn put(&mut self, key: Option<&Value>, at: usize) {
+        if let Some(places) = key.and_then(|key| self.0.get_mut(key)) {
+            places.insert(at);
+        }
+    }
+
+    fn take(&mut self, key: &Value, at: usize) {
+        if let Some(places) = self.0.get_mut(key) {
+            places.remove(&at);
+        }
+    }
 }

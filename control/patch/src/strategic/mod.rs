@@ -8,6 +8,8 @@ mod order;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
+
 use proto_kube::schema::{Strategy, Table, TypeId};
 use serde_json::{Map, Value};
 
@@ -113,7 +115,8 @@ fn retain_keys(original: &mut Members, patch: &mut Members) -> Result<(), Error>
     let Some(keys) = patch.remove(RETAIN_KEYS) else { return Ok(()) };
     let malformed = || Error::Malformed("invalid patch format of retainKeys".into());
     let Value::Array(keys) = keys else { return Err(malformed()) };
-    let kept = |key: &str| keys.iter().any(|k| k.as_str() == Some(key));
+    let keys: HashSet<&str> = keys.iter().filter_map(Value::as_str).collect();
+    let kept = |key: &str| keys.contains(key);
     let beside = |key: &str| key.starts_with(DELETE_VALUES) || key.starts_with(SET_ORDER);
     if patch.iter().any(|(key, value)| !value.is_null() && !beside(key) && !kept(key)) {
         return Err(malformed());

@@ -1,6 +1,8 @@
 //! In which order the items of a merged list stand: first as `$setElementOrder` says, then as in the patch, then as
 //! they stood before.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use super::lookup::Scope;
@@ -110,28 +112,28 @@ pub(super) fn arrange(
     server: &[Value],
     key: Option<&str>,
 ) -> Result<Vec<Value>, Error> {
+    let (in_first, in_server) = (places(first, key), places(server, key));
     if let Some(key) = key {
+        let plain = first.iter().position(|other| !other.is_object());
         for item in &merged {
-            let wanted = key_of(item, key)?;
-            let before = first.iter().take_while(|other| other.get(key) != Some(wanted));
-            if let Some((at, _)) = before.enumerate().find(|(_, other)| !other.is_object()) {
-                return Err(Error::Failed(format!("value for key {at} is not a map")));
+            let place = in_first.get(key_of(item, key)?);
+            if let Some(plain) = plain.filter(|plain| place.is_none_or(|at| plain < at)) {
+                return Err(Error::Failed(format!("value for key {plain} is not a map")));
             }
         }
         for item in first.iter().chain(server) {
             key_of(item, key)?;
         }
     }
-    let id = |item: &Value| key.and_then(|key| item.get(key)).unwrap_or(item).clone();
-    let place = |list: &[Value], item: &Value| {
-        let wanted = id(item);
-        list.iter().position(|other| id(other) == wanted)
-    };
     let (mut left, mut right) = (Vec::new(), Vec::new());
     for item in merged {
-        match place(first, &item) {
-            Some(at) => right.push((at, place(server, &item), item)),
-            None => left.push((place(server, &item), item)),
+        let (at, before) = match id(&item, key) {
+            Some(id) => (in_first.get(id).copied(), in_server.get(id).copied()),
+            None => (None, None),
+        };
+        match at {
+            Some(at) => right.push((at, before, item)),
+            None => left.push((before, item)),
         }
     }
     right.sort_by_key(|(at, ..)| *at);
@@ -147,4 +149,23 @@ pub(super) fn arrange(
     }
     out.extend(left.map(|(_, item)| item));
     Ok(out)
+}
+
+/// What tells an item from others: its merge key, or all of it.
+fn id<'v>(item: &'v Value, key: Option<&str>) -> Option<&'v Value> {
+    match key {
+        Some(key) => item.get(key),
+        None => Some(item),
+    }
+}
+
+/// Where the items of a list stand; of those that are the same, the first.
+fn places<'v>(list: &'v [Value], key: Option<&str>) -> HashMap<&'v Value, usize> {
+    let mut places = HashMap::with_capacity(list.len());
+    for (at, item) in list.iter().enumerate() {
+        if let Some(id) = id(item, key) {
+            places.entry(id).or_insert(at);
+        }
+    }
+    places
 }

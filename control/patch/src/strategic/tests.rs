@@ -1,5 +1,7 @@
 //! Each directive and each way to merge a list, on real kinds.
 
+mod places;
+
 use proto_kube::{Gvk, Status, schema};
 use serde_json::json;
 
