@@ -2,6 +2,7 @@
 //! wrong in upstream's words.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 
 use proto_kube::field::{Error, Errors, Path};
 use proto_kube::object;
@@ -264,12 +265,11 @@ impl<'a> Field<'a> {
 
     /// Rule: no item of the list comes twice.
     pub fn distinct(&self) {
-        let mut seen: Vec<&Value> = Vec::new();
+        let mut seen = HashSet::new();
         for item in self.items() {
-            if seen.contains(&item.value) {
+            if !seen.insert(item.value) {
                 item.duplicate();
             }
-            seen.push(item.value);
         }
     }
 
@@ -368,5 +368,30 @@ fn differ(path: &Path, old: &Value, new: &Value, lines: &mut String) {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_comes_twice_is_told_however_long_the_list() {
+        let told = |list: &Value| -> Vec<String> {
+            object(list, |list| list.distinct()).iter().map(ToString::to_string).collect()
+        };
+        let list = json!(["a", 1, 1.0, "a", {"b": [1]}, {"b": [1]}, "a"]);
+        assert_eq!(
+            told(&list),
+            [
+                "[3]: Duplicate value: \"a\"",
+                "[5]: Duplicate value: {\"b\":[1]}",
+                "[6]: Duplicate value: \"a\""
+            ]
+        );
+        let many: Value = (0..50_000).map(|number| json!(number)).collect();
+        assert_eq!(told(&many), [""; 0]);
     }
 }

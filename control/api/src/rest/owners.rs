@@ -1,5 +1,7 @@
 //! Who owns what: managed fields, and owner references that stand there twice.
 
+use std::collections::HashSet;
+
 use patch::apply::{Filter, Write};
 use proto_kube::resource::{self, Resource};
 use proto_kube::status::Result;
@@ -84,19 +86,15 @@ impl Owner<'_> {
 
 /// Drops owner references that are there already, and says so.
 pub(crate) fn dedup(call: &Call<'_>, object: &mut Value) {
-    let mut kept: Vec<Value> = Vec::new();
-    let mut twice: Vec<String> = Vec::new();
-    for reference in object::items(object, &["metadata", "ownerReferences"]) {
-        if kept.contains(reference) {
-            twice.push(object::text(reference, &["uid"]).to_owned());
-        } else {
-            kept.push(reference.clone());
-        }
-    }
+    let mut seen = HashSet::new();
+    let references = object::items(object, &["metadata", "ownerReferences"]);
+    let (kept, twice): (Vec<_>, Vec<_>) = references.partition(|reference| seen.insert(*reference));
     if twice.is_empty() {
         return;
     }
-    let uids = twice.join(", ");
+    let kept: Vec<Value> = kept.into_iter().cloned().collect();
+    let uids: Vec<_> = twice.iter().map(|reference| object::text(reference, &["uid"])).collect();
+    let uids = uids.join(", ");
     call.warn([format!(".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {uids}")]);
     object::metadata(object).insert("ownerReferences".to_owned(), kept.into());
 }
