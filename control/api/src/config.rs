@@ -39,6 +39,9 @@ pub struct Config {
     pub issuer: String,
     /// How long a request may take that is neither a watch nor a stream.
     pub request_timeout: Duration,
+    /// How long a connection may be open without a request, and one of HTTP/1.1 besides be idle between two or take for
+    /// a head. One of HTTP/2 that has had a request stays for as long as its peer answers pings.
+    pub idle: Duration,
     /// How many requests run at once.
     pub seats: usize,
     /// How many requests of each client wait when all seats are taken.
@@ -70,6 +73,7 @@ impl Config {
             audit_log: None,
             issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
             request_timeout: Duration::from_secs(60),
+            idle: Duration::from_secs(90),
             seats: 64,
             queue: 128,
             connections: 16_384,

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
@@ -11,7 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -26,8 +26,6 @@ use crate::server::{Error, Server};
 
 /// How long a client may take for the TLS handshake.
 const HELLO: Duration = Duration::from_secs(10);
-/// How long a connection of HTTP/1.1 may be idle, or take for the head of a request.
-const IDLE: Duration = Duration::from_secs(90);
 /// How long requests may still run when the server goes down.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 /// The largest head of a request.
@@ -47,8 +45,8 @@ impl Bound {
     pub async fn new(server: Arc<Server>) -> Result<Self, Error> {
         let mut listeners = Vec::new();
         for address in &server.config.listen {
-            let listen = |source| Error::Listen { address: *address, source };
-            listeners.push(TcpListener::bind(address).await.map_err(listen)?);
+            let failed = |source| Error::Listen { address: *address, source };
+            listeners.push(listen(*address).map_err(failed)?);
         }
         let bound = Self { server, listeners };
         if let Some(first) = bound.addresses().first() {
@@ -102,6 +100,17 @@ impl Bound {
         }
         server.store.close().await;
     }
+}
+
+/// Takes an address. What is accepted there inherits the keepalive of TCP, so that peers that have vanished are noticed
+/// on connections that have nothing to say for long, as watches of HTTP/1.1.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.set_keepalive(true)?;
+    socket.bind(address)?;
+    // As many as the kernel allows.
+    socket.listen(u32::MAX)
 }
 
 async fn accept(
@@ -159,16 +168,19 @@ async fn connection(
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let chain = chain.iter().map(|c| c.clone().into_owned()).collect();
     let peer = Arc::new(Peer::new(address, chain));
+    let asked = AtomicBool::new(false);
     let service = service_fn(|request: http::Request<Incoming>| {
+        asked.store(true, Ordering::Relaxed);
         let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
         let (server, peer) = (server.clone(), peer.clone());
         async move { Ok::<_, std::convert::Infallible>(front::answer(server, peer, request).await) }
     });
-    let builder = protocol();
+    let builder = protocol(server.config.idle);
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let mut serving = std::pin::pin!(serving);
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
+        () = silence(server.config.idle, &asked) => return tracing::debug!(%address, "no request in time"),
         () = shutdown.cancelled() => {
             serving.as_mut().graceful_shutdown();
             serving.await
@@ -176,6 +188,15 @@ async fn connection(
     };
     if let Err(error) = ended {
         tracing::debug!(%address, %error, "connection broken");
+    }
+}
+
+/// Ends when a connection has had no request in its first `idle`. Hyper waits for the first bytes without end, and for
+/// the first request of HTTP/2 as long as the peer answers pings.
+async fn silence(idle: Duration, asked: &AtomicBool) {
+    tokio::time::sleep(idle).await;
+    if asked.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -199,9 +220,9 @@ async fn refuse_plain(mut stream: TcpStream) {
     let _ = tokio::time::timeout(HELLO, told).await;
 }
 
-fn protocol() -> auto::Builder<TokioExecutor> {
+fn protocol(idle: Duration) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(256 << 10);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(idle).max_buf_size(256 << 10);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -263,4 +284,18 @@ async fn tell(server: &Server, address: Option<SocketAddr>) -> bool {
         tracing::info!("certificates renewed");
     }
     told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn peers_that_vanish_are_noticed() {
+        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+        let peer = TcpStream::connect(listener.local_addr().expect("bound"));
+        let (_peer, accepted) = tokio::join!(peer, listener.accept());
+        let stream = accepted.expect("accepted").0.into_std().expect("ours");
+        assert!(TcpSocket::from_std_stream(stream).keepalive().expect("asked"));
+    }
 }

@@ -19,6 +19,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 /// The time as the server has it.
@@ -172,11 +173,16 @@ impl Client {
         TlsConnector::from(Arc::new(config))
     }
 
-    /// Which protocol the server chooses of those offered.
-    pub(crate) async fn negotiate(&self, protocols: &[&str]) -> Option<Vec<u8>> {
+    /// A connection on which nothing is said yet.
+    pub(crate) async fn connect(&self, protocols: &[&str]) -> TlsStream<TcpStream> {
         let stream = TcpStream::connect(self.address).await.unwrap();
         let name = ServerName::try_from("kubernetes.default.svc").unwrap();
-        let stream = self.tls(protocols).connect(name, stream).await.unwrap();
+        self.tls(protocols).connect(name, stream).await.unwrap()
+    }
+
+    /// Which protocol the server chooses of those offered.
+    pub(crate) async fn negotiate(&self, protocols: &[&str]) -> Option<Vec<u8>> {
+        let stream = self.connect(protocols).await;
         stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec)
     }
 

@@ -1,5 +1,6 @@
 //! How much is taken, how long it may last, and that nobody takes it all.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use apiserver::Config;
@@ -71,6 +72,44 @@ async fn a_broken_handshake_hurts_nobody() {
         let _ = stream.write_all(garbage).await;
     }
     assert_eq!(running.admin().get("/api").await.code, 200);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn who_asks_for_nothing_is_sent_away() {
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    const LONG: Duration = Duration::from_secs(20);
+    let mut config = Config::in_memory();
+    config.idle = Duration::from_secs(1);
+    let running = Running::with(config).await;
+    let open = || running.server.metrics.connections.load(Ordering::Relaxed);
+    let (before, admin) = (open(), running.admin());
+    let preface = &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"[..];
+    for (protocol, said) in [("http/1.1", &b""[..]), ("h2", b""), ("h2", preface)] {
+        let mut stream = admin.connect(&[protocol]).await;
+        stream.write_all(said).await.unwrap();
+        stream.flush().await.unwrap();
+        // Whether it ends with a word or without.
+        let ended = tokio::time::timeout(LONG, stream.read_to_end(&mut Vec::new())).await;
+        assert!(ended.is_ok(), "{protocol} lasts after {} bytes", said.len());
+    }
+    // One that answers pings.
+    let stream = TokioIo::new(admin.connect(&["h2"]).await);
+    let (sender, connection) = hyper::client::conn::http2::handshake::<
+        _,
+        _,
+        http_body_util::Full<bytes::Bytes>,
+    >(TokioExecutor::new(), stream)
+    .await
+    .unwrap();
+    assert!(tokio::time::timeout(LONG, connection).await.is_ok(), "lasts without a request");
+    drop(sender);
+    crate::client::until("they are gone", async || open() == before).await;
+    // A request may take longer than that.
+    for admin in [admin.clone(), admin.http2()] {
+        assert_eq!(admin.get(&format!("{WAITS}&timeout=3s")).await.code, 504);
+    }
     running.stop().await;
 }
 
