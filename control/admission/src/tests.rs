@@ -186,8 +186,13 @@ pub(crate) fn value(tag: u8, content: &[u8]) -> Vec<u8> {
     [&[tag, 0x82][..], &length, content].concat()
 }
 
-/// A request of which only the subject is right.
+/// A request of which only the subject is right, as it stands in `spec.request`.
 pub(crate) fn request(name: &str, organizations: &[&str]) -> String {
+    STANDARD.encode(pem_request(name, organizations))
+}
+
+/// The same as PEM.
+pub(crate) fn pem_request(name: &str, organizations: &[&str]) -> String {
     let pair = |oid: &[u8], text: &str| {
         value(SET, &value(SEQUENCE, &[value(OID, oid), value(0x0c, text.as_bytes())].concat()))
     };
@@ -195,8 +200,7 @@ pub(crate) fn request(name: &str, organizations: &[&str]) -> String {
     pairs.extend(pair(COMMON_NAME, name));
     let info = value(SEQUENCE, &[value(INTEGER, &[0]), value(SEQUENCE, &pairs)].concat());
     let body = STANDARD.encode(value(SEQUENCE, &info));
-    STANDARD
-        .encode(format!("-----BEGIN CERTIFICATE REQUEST-----\n{body}\n-----END CERTIFICATE REQUEST-----\n"))
+    format!("-----BEGIN CERTIFICATE REQUEST-----\n{body}\n-----END CERTIFICATE REQUEST-----\n")
 }
 
 #[test]

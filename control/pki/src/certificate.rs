@@ -260,6 +260,11 @@ pub(crate) fn add_name(names: &mut Names, name: &GeneralName<'_>) -> bool {
     true
 }
 
+/// Whether [`read_name`] sees all that others might see: a name in another alphabet, as of T61String, it passes over.
+pub(crate) fn is_readable(name: &X509Name<'_>) -> bool {
+    name.iter_common_name().chain(name.iter_organization()).all(|part| part.as_str().is_ok())
+}
+
 /// Common name and organizations of a DER name.
 pub(crate) fn read_name(name: &X509Name<'_>) -> (String, Vec<String>) {
     let text = |a: &x509_parser::x509::AttributeTypeAndValue<'_>| a.as_str().ok().map(str::to_owned);

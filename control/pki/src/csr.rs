@@ -3,15 +3,18 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
-use rustls::pki_types::CertificateSigningRequestDer;
-use rustls::pki_types::pem::PemObject;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer;
 
 use crate::Error;
-use crate::certificate::{Names, Purpose, add_name, read_name};
+use crate::certificate::{Names, Purpose, add_name, is_readable, read_name};
+
+/// The group that no rule binds.
+const MASTERS: &str = "system:masters";
 
 /// What a signing request asks to be certified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,16 +32,19 @@ pub struct Csr {
 }
 
 impl Csr {
-    /// Reads `BEGIN CERTIFICATE REQUEST` and checks that its sender has the key.
+    /// Reads one block `CERTIFICATE REQUEST`, beside which nothing may stand, and checks that its sender has the key.
     ///
     /// # Errors
     /// What is wrong with it.
     pub fn from_pem(text: &[u8]) -> Result<Self, Error> {
         let bad = |why: &dyn std::fmt::Display| Error::Csr { why: why.to_string() };
-        let der = CertificateSigningRequestDer::from_pem_slice(text).map_err(|e| bad(&e))?;
+        let der = sole(text).ok_or_else(|| bad(&"not one PEM block CERTIFICATE REQUEST and nothing else"))?;
         let (_, read) = X509CertificationRequest::from_der(&der).map_err(|e| bad(&e))?;
         read.verify_signature().map_err(|e| bad(&e))?;
         let info = &read.certification_request_info;
+        if !is_readable(&info.subject) {
+            return Err(bad(&"the subject has a name that is no UTF8String, PrintableString or IA5String"));
+        }
         let (common_name, organizations) = read_name(&info.subject);
         let (mut names, mut other_names) = (Names::default(), false);
         for extension in read.requested_extensions().into_iter().flatten() {
@@ -51,6 +57,20 @@ impl Csr {
         let (subject, spki) = (info.subject.as_raw().to_vec(), info.subject_pki.raw.to_vec());
         Ok(Self { common_name, organizations, names, other_names, subject, spki })
     }
+}
+
+/// What a text holds that is one request and nothing else. Whoever let the request pass has read it so too: were there
+/// room for a second one, he might have seen that.
+fn sole(text: &[u8]) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(text).ok()?.trim_ascii();
+    let body = text
+        .strip_prefix("-----BEGIN CERTIFICATE REQUEST-----")?
+        .strip_suffix("-----END CERTIFICATE REQUEST-----")?;
+    let line_ends = ['\r', '\n'];
+    if !body.starts_with(line_ends) || !body.ends_with(line_ends) {
+        return None;
+    }
+    STANDARD.decode(body.split_ascii_whitespace().collect::<String>()).ok()
 }
 
 /// Signers of Kubernetes that this authority stands behind.
@@ -83,7 +103,7 @@ impl Signer {
         }
     }
 
-    /// Why this signer does not sign, if it does not; in upstream's words.
+    /// Why this signer does not sign, if it does not; in upstream's words where upstream's signer looks too.
     ///
     /// # Errors
     /// The rule that is broken.
@@ -94,6 +114,10 @@ impl Signer {
         };
         let known = ["digital signature", "key encipherment", auth];
         if self == Self::Client {
+            // Admission has refused it; should it have been shown another request, it ends here.
+            if csr.organizations.iter().any(|organization| organization == MASTERS) {
+                return Err("subject organization system:masters is not allowed");
+            }
             let right = usages.contains(&auth) && usages.iter().all(|u| known.contains(u));
             return if right { Ok(()) } else { Err("usages did not match [client auth]") };
         }
@@ -162,11 +186,14 @@ mod tests {
         let node = csr("system:node:n1", &["system:nodes"], &[]);
         let serving = csr("system:node:n1", &["system:nodes"], &["n1", "10.0.0.1"]);
         let person = csr("jane", &["dev", "ops"], &[]);
+        let master = csr("jane", &["dev", "system:masters"], &[]);
         use Signer::{Client, KubeletClient, KubeletServing};
         for (signer, csr, usages, expected) in [
             (Client, &person, &client[..], None),
             (Client, &person, &["client auth"][..], None),
             (Client, &person, &server[..], Some("usages did not match [client auth]")),
+            (Client, &master, &client[..], Some("subject organization system:masters is not allowed")),
+            (KubeletClient, &master, &client[..], Some("subject organization is not system:nodes")),
             (KubeletClient, &node, &client[..], None),
             (KubeletClient, &person, &client[..], Some("subject organization is not system:nodes")),
             (KubeletClient, &serving, &client[..], Some("DNS and IP subjectAltNames are not allowed")),
@@ -176,6 +203,52 @@ mod tests {
             assert_eq!(signer.check(csr, usages).err(), expected, "{signer:?} {}", csr.common_name);
         }
         assert_eq!(Signer::named("example.com/mine"), None);
+    }
+
+    #[test]
+    fn a_request_hides_no_other() {
+        let key = crate::Key::generate().unwrap();
+        let request = |groups: &[&str]| crate::request(&key, "jane", groups, &Names::default()).unwrap();
+        let read = |text: &str| Csr::from_pem(text.as_bytes()).map(|csr| csr.organizations);
+        let (good, bad) = (request(&["dev"]), request(&["system:masters"]));
+        for text in [good.clone(), good.trim().to_owned(), format!("\n{good}\n"), good.replace('\n', "\r\n")]
+        {
+            assert_eq!(read(&text).unwrap(), ["dev"], "{text:?}");
+        }
+        for text in
+            [format!("#{good}{bad}"), format!("{good}{bad}"), format!("x\n{good}"), format!("{good}x")]
+        {
+            let why = read(&text).unwrap_err().to_string();
+            assert_eq!(
+                why, "certificate signing request: not one PEM block CERTIFICATE REQUEST and nothing else",
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_name_that_others_may_read_is_read() {
+        use rcgen::{CertificateParams, DnType, DnValue, KeyPair};
+        let read = |organization: DnValue| {
+            let mut params = CertificateParams::default();
+            params.distinguished_name.push(DnType::OrganizationName, organization);
+            let request = params.serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap();
+            Csr::from_pem(request.as_bytes()).map(|csr| csr.organizations)
+        };
+        let masters = "system:masters";
+        for organization in [
+            DnValue::Utf8String(masters.to_owned()),
+            DnValue::Ia5String(masters.try_into().unwrap()),
+            DnValue::PrintableString(masters.try_into().unwrap()),
+        ] {
+            assert_eq!(read(organization).unwrap(), [masters]);
+        }
+        for organization in [
+            DnValue::TeletexString(masters.try_into().unwrap()),
+            DnValue::BmpString(masters.try_into().unwrap()),
+        ] {
+            assert!(read(organization).unwrap_err().to_string().contains("the subject has a name"));
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Requests against a server whose objects are in memory: what comes back, word for word where clients read it.
 
+mod certificates;
 mod client;
 mod lists;
 mod warnings;

@@ -34,6 +34,18 @@ pub(super) fn blocks(text: &str) -> Vec<Block<'_>> {
     blocks
 }
 
+/// What the only block of a text holds, if it is of this kind and nothing stands before it, in it or after it: whoever
+/// reads such a text finds this block and no other, however he looks for one.
+pub(super) fn sole(text: &str, kind: &str) -> Option<Vec<u8>> {
+    let (begin, end) = (format!("-----BEGIN {kind}-----"), format!("-----END {kind}-----"));
+    let body = text.trim_ascii().strip_prefix(begin.as_str())?.strip_suffix(end.as_str())?;
+    let line_ends = ['\r', '\n'];
+    if !body.starts_with(line_ends) || !body.ends_with(line_ends) {
+        return None;
+    }
+    STANDARD.decode(body.split_ascii_whitespace().collect::<String>()).ok()
+}
+
 /// The blocks of what stands as base64 in a field of an object.
 pub(super) fn of_field(base64: &str) -> Option<String> {
     String::from_utf8(STANDARD.decode(base64).ok()?).ok()
@@ -66,6 +78,34 @@ mod tests {
             [("A B", false), ("C", true)]
         );
         assert!(found.iter().all(|block| is_sequence(&block.data)));
+    }
+
+    #[test]
+    fn a_sole_block_has_nothing_beside_it() {
+        let block = "-----BEGIN A-----\nMA\nA=\n-----END A-----";
+        for text in
+            [block.to_owned(), format!("{block}\n"), format!("\r\n{block}\n\n"), block.replace('\n', "\r\n")]
+        {
+            assert_eq!(sole(&text, "A"), Some(vec![0x30, 0]), "{text:?}");
+        }
+        let other = "-----BEGIN B-----\nMAA=\n-----END B-----";
+        for text in [
+            String::new(),
+            other.to_owned(),
+            format!("#{block}"),
+            format!("x\n{block}"),
+            format!("{block}\nx"),
+            format!("{block}#"),
+            format!("{block}\n{block}"),
+            format!("{other}\n{block}"),
+            format!("#{block}\n{block}"),
+            block.replace("MA", "k: v\n\nMA"),
+            block.replace("MA", &format!("{other}\nMA")),
+            block.replace("-----\nMA", "-----MA"),
+            block.replace("=\n", "="),
+        ] {
+            assert_eq!(sole(&text, "A"), None, "{text:?}");
+        }
     }
 
     #[test]

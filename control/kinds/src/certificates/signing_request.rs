@@ -205,16 +205,19 @@ fn rules(request: &Field<'_>, old: Option<&Value>) {
     }
 }
 
-/// Rule: PEM of a signing request. Whether its signature is right is for the signer to see.
+/// Rule: PEM of one signing request and nothing else, so that nobody approves another request than is signed. Whether
+/// its signature is right is for the signer to see.
 fn body(request: &Field<'_>) {
+    const KIND: &str = "CERTIFICATE REQUEST";
     let text = pem::of_field(request.text()).unwrap_or_default();
-    match pem::blocks(&text).first() {
-        Some(block) if block.kind == "CERTIFICATE REQUEST" => {
-            if !pem::is_sequence(&block.data) {
-                request.invalid("asn1: structure error");
-            }
+    match pem::sole(&text, KIND) {
+        Some(data) if pem::is_sequence(&data) => {}
+        Some(_) => request.invalid("asn1: structure error"),
+        None if pem::blocks(&text).iter().any(|block| block.kind == KIND) => {
+            request
+                .invalid("must be one PEM block CERTIFICATE REQUEST without headers, and no text beside it");
         }
-        _ => request.invalid("PEM block type must be CERTIFICATE REQUEST"),
+        None => request.invalid("PEM block type must be CERTIFICATE REQUEST"),
     }
 }
 

@@ -17,6 +17,9 @@ fn pem(kind: &str) -> String {
     STANDARD.encode(format!("-----BEGIN {kind}-----\nMAA=\n-----END {kind}-----\n"))
 }
 
+/// Two requests, of which those who look at the start of lines find the second only.
+const HIDING: &str = "#-----BEGIN CERTIFICATE REQUEST-----\nMAA=\n-----END CERTIFICATE REQUEST-----\n-----BEGIN CERTIFICATE REQUEST-----\nMAA=\n-----END CERTIFICATE REQUEST-----\n";
+
 fn request() -> Value {
     json!({
         "metadata": {"name": "a"},
@@ -34,6 +37,11 @@ fn rules() {
     assert_eq!(texts(SigningRequest.validate(&request())), Vec::<String>::new());
     for (member, value, expected) in [
         ("request", json!(pem("CERTIFICATE")), "PEM block type must be CERTIFICATE REQUEST"),
+        (
+            "request",
+            json!(STANDARD.encode(HIDING)),
+            "must be one PEM block CERTIFICATE REQUEST without headers, and no text beside it",
+        ),
         ("usages", json!([]), "spec.usages: Required value"),
         ("usages", json!(["any", "any"]), "spec.usages[1]: Duplicate value: \"any\""),
         (
