@@ -7,9 +7,9 @@ use proto_kube::{GroupResource, Gvk, object, resource};
 use serde_json::{Value, json};
 
 use super::call::Call;
-use super::delete::{self, Deleted};
+use super::delete;
 use super::options::{Delete, Verb, Write};
-use super::write::{self, Admission};
+use super::write::{self, ATTEMPTS, Admission};
 use super::{Objects, body};
 use crate::reply::{Body, Response};
 use crate::reviews;
@@ -108,7 +108,7 @@ async fn assign(call: &Call<'_>, name: &str, binding: &Value, options: &Write) -
 /// 429 when the budget does not allow it, 500 when the pod has several budgets, and what a deletion answers.
 pub(crate) async fn evict(call: &Call<'_>, body: Body) -> Result<Response> {
     call.renderer()?;
-    let (_, wanted) = action(call, body, &Gvk::new("policy/v1", "Eviction"), "eviction").await?;
+    let (asked, wanted) = action(call, body, &Gvk::new("policy/v1", "Eviction"), "eviction").await?;
     let name = call.path_name();
     let found = object::name(&wanted);
     if found != name {
@@ -116,15 +116,40 @@ pub(crate) async fn evict(call: &Call<'_>, body: Body) -> Result<Response> {
     }
     let wishes = object::at(&wanted, &["deleteOptions"]).cloned().unwrap_or_else(|| json!({}));
     let mut options = Delete::of(wishes)?;
+    options.dry_run |= asked.dry_run;
+    for _ in 0..ATTEMPTS {
+        if evict_once(call, name, &options).await? {
+            return call.answer(201, &Status::success(201).to_json());
+        }
+    }
+    Err(write::busy(call, name))
+}
+
+/// Evicts a pod; `false` when it was judged to need no budget and has changed since.
+async fn evict_once(call: &Call<'_>, name: &str, wishes: &Delete) -> Result<bool> {
     let view = Objects(&call.server.store);
     let pod = view.get(call.group_resource(), call.namespace, name);
     let pod = pod.ok_or_else(|| Status::not_found(call.group_resource(), name))?;
+    delete::preconditions(call, name, &pod, &wishes.object)?;
     let budgets = view.list(PDB, call.namespace);
-    if let Some(budget) = eviction::budget(&pod, budgets.iter().map(|budget| &**budget))? {
-        let resource = resource::preferred(PDB).ok_or_else(Status::no_route)?;
-        let take = |budget: &mut Value| eviction::take(budget, name, call.ctx.now);
-        write::modify(&call.on(resource), object::name(budget), options.dry_run, &take).await?;
+    let budget = eviction::budget(&pod, budgets.iter().map(|budget| &**budget))?;
+    let mut options = wishes.clone();
+    match budget {
+        Some(budget) => {
+            let resource = resource::preferred(PDB).ok_or_else(Status::no_route)?;
+            let take = |budget: &mut Value| eviction::take(budget, name, call.ctx.now);
+            write::modify(&call.on(resource), object::name(budget), options.dry_run, &take).await?;
+        }
+        // Ready, it might need one: only the pod that was looked at may go.
+        None => require_version(&mut options.object, &pod),
     }
+    match mark_and_delete(call, name, &mut options).await {
+        Err(status) if budget.is_none() && status.code == 409 => Ok(false),
+        result => result.map(|()| true),
+    }
+}
+
+async fn mark_and_delete(call: &Call<'_>, name: &str, options: &mut Delete) -> Result<()> {
     if !options.dry_run {
         let mark = |pod: &mut Value| {
             delete::preconditions(call, name, pod, &options.object)?;
@@ -132,13 +157,15 @@ pub(crate) async fn evict(call: &Call<'_>, body: Body) -> Result<Response> {
             Ok(())
         };
         let marked = write::modify(call, name, false, &mark).await?;
-        // The version that the client asked for has become this one.
+        // The version that was asked for has become this one.
         if !object::text(&options.object, &["preconditions", "resourceVersion"]).is_empty() {
-            options.object["preconditions"]["resourceVersion"] =
-                marked["metadata"]["resourceVersion"].clone();
+            require_version(&mut options.object, &marked);
         }
     }
-    match delete::delete(call, name, &options).await? {
-        Deleted::Gone(_) | Deleted::Waits(_) => call.answer(201, &Status::success(201).to_json()),
-    }
+    delete::delete(call, name, options).await.map(drop)
+}
+
+/// Has a deletion delete this version of a pod only.
+fn require_version(options: &mut Value, pod: &Value) {
+    options["preconditions"]["resourceVersion"] = pod["metadata"]["resourceVersion"].clone();
 }

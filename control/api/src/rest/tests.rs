@@ -2,6 +2,7 @@
 
 mod certificates;
 mod client;
+mod evictions;
 mod lists;
 mod warnings;
 mod watches;

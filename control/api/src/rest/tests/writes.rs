@@ -353,35 +353,6 @@ async fn services_have_addresses_of_their_own() {
 }
 
 #[tokio::test]
-async fn evictions_ask_the_budget() {
-    let client = Client::new().await;
-    client.post(&format!("{NS}/serviceaccounts"), &json!({"metadata": {"name": "default"}})).await;
-    client.post(&format!("{NS}/pods"), &pod("p")).await.is(201);
-    let p = &format!("{NS}/pods/p");
-    client.patch(p, "merge", r#"{"metadata": {"finalizers": ["a.b/c"]}}"#).await.is(200);
-    let status = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
-    client.patch(&format!("{p}/status"), "merge", &status.to_string()).await.is(200);
-    let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
-    let budget = json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "p"}}}});
-    client.post(budgets, &budget).await.is(201);
-    let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}});
-    let uri = format!("{p}/eviction");
-    let processing = client.post(&uri, &eviction).await.is(429);
-    assert_eq!(processing.message(), "Cannot evict pod as it would violate the pod's disruption budget.");
-    assert_eq!(processing.text("/details/causes/0/reason"), "DisruptionBudget");
-    let status = |allowed: u32| {
-        json!({"status": {"observedGeneration": 1, "disruptionsAllowed": allowed, "currentHealthy": 1, "desiredHealthy": 1, "expectedPods": 1}}).to_string()
-    };
-    client.patch(&format!("{budgets}/b/status"), "merge", &status(0)).await.is(200);
-    let why = "The disruption budget b needs 1 healthy pods and has 1 currently";
-    assert_eq!(client.post(&uri, &eviction).await.is(429).text("/details/causes/0/message"), why);
-    client.patch(&format!("{budgets}/b/status"), "merge", &status(1)).await.is(200);
-    client.post(&uri, &eviction).await.is(201);
-    assert_eq!(client.get(&format!("{budgets}/b")).await.text("/status/disruptionsAllowed"), "0");
-    assert_eq!(client.get(p).await.text("/status/conditions/1/reason"), "EvictionByEvictionAPI");
-}
-
-#[tokio::test]
 async fn two_versions_of_one_object() {
     let client = Client::new().await;
     let spec = json!({"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}, "maxReplicas": 3, "targetCPUUtilizationPercentage": 80});
