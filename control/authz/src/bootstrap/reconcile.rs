@@ -30,7 +30,7 @@ pub fn reconcile(existing: Option<&Value>, expected: &Value) -> Option<Value> {
         add(&mut mended["aggregationRule"], "clusterRoleSelectors", &expected["aggregationRule"]);
     } else if expected.get("rules").is_some() {
         let rules = |role| object::items(role, &["rules"]).map(Rule::of).collect::<Vec<_>>();
-        let missing = uncovered(&rules(existing), &rules(expected));
+        let missing: Vec<_> = uncovered(&rules(existing), &rules(expected)).collect();
         if !missing.is_empty() {
             let own = object::items(existing, &["rules"]).cloned();
             mended["rules"] = own.chain(missing.iter().map(Rule::to_json)).collect();

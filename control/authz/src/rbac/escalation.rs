@@ -7,6 +7,13 @@ use super::rule::{describe, uncovered};
 use super::{Binding, GROUP, Policy, Rule, everything};
 use crate::{Attributes, MASTERS};
 
+/// Of how many combinations the rules may be whose holder is looked for: few kilobytes say millions of them.
+const MOST: usize = 100_000;
+/// How many words are compared in the search.
+const MOST_COMPARED: usize = 200_000_000;
+/// How many of the missing combinations a refusal names.
+const MOST_NAMED: usize = 1000;
+
 impl Policy {
     /// Whether a user may write a role or a binding so: all that it grants he must be allowed himself, unless he is
     /// allowed the verb `escalate` on the role or `bind` on the role that a binding refers to. Objects of other
@@ -101,22 +108,50 @@ impl Policy {
     /// Whether a user has all of the rules in a namespace; if not, which he lacks.
     fn holds(&self, user: &User, namespace: &str, rules: &[Rule]) -> Result<(), String> {
         let held = self.rules_for(user, namespace);
-        let missing = uncovered(&held.rules, rules);
+        let groups: Vec<_> = user.groups.iter().map(|g| format!("{g:?}")).collect();
+        let attempt = format!(
+            "user {:?} (groups=[{}]) is attempting to grant RBAC permissions",
+            user.name,
+            groups.join(" ")
+        );
+        let (size, most) = (sum(rules, Rule::size), most(&held.rules));
+        if size > most {
+            return Err(format!(
+                "{attempt} that are too many to check: the rules have {size} combinations of a verb, an API group, a resource and a name, and at most {most} are checked at once: split them into several roles"
+            ));
+        }
+        let missing = first(uncovered(&held.rules, rules));
         if missing.is_empty() {
             return Ok(());
         }
-        let groups: Vec<_> = user.groups.iter().map(|g| format!("{g:?}")).collect();
-        let mut why = format!(
-            "user {:?} (groups=[{}]) is attempting to grant RBAC permissions not currently held:\n{}",
-            user.name,
-            groups.join(" "),
-            describe(&missing)
-        );
+        let mut why = format!("{attempt} not currently held:\n{}", describe(&missing));
         if !held.errors.is_empty() {
             why.push_str(&format!("; resolution errors: [{}]", held.errors.join(", ")));
         }
         Err(why)
     }
+}
+
+/// Of how many combinations a user with these rules may write a role: each is compared with all that he holds.
+fn most(held: &[Rule]) -> usize {
+    MOST_COMPARED.checked_div(sum(held, Rule::words)).map_or(MOST, |most| most.min(MOST))
+}
+
+fn sum(rules: &[Rule], of: fn(&Rule) -> usize) -> usize {
+    rules.iter().map(of).fold(0, usize::saturating_add)
+}
+
+/// As many rules as a refusal names.
+fn first(rules: impl Iterator<Item = Rule>) -> Vec<Rule> {
+    let (mut found, mut size) = (Vec::new(), 0);
+    for rule in rules {
+        size += rule.size();
+        found.push(rule);
+        if size >= MOST_NAMED {
+            break;
+        }
+    }
+    found
 }
 
 /// Whether a write does nothing but let the object go: owners and finalizers.

@@ -23,6 +23,8 @@ pub struct Rule {
 }
 
 const ALL: &str = "*";
+/// From how many bytes on a word counts as two.
+const LONG_WORD: usize = 256;
 
 impl Rule {
     /// Of a rule in a role.
@@ -74,29 +76,42 @@ impl Rule {
         }
     }
 
+    /// How many atoms it consists of. A word that is far longer than any in use counts as several, so that this bounds
+    /// their text too.
+    pub(super) fn size(&self) -> usize {
+        let count = |texts: &[String]| {
+            texts.iter().fold(0_usize, |sum, text| sum.saturating_add(1 + text.len() / LONG_WORD))
+        };
+        let names = count(&self.names).max(1);
+        let of_resources = count(&self.groups).saturating_mul(count(&self.resources)).saturating_mul(names);
+        of_resources.saturating_add(count(&self.paths)).saturating_mul(count(&self.verbs))
+    }
+
+    /// How many words it is written in.
+    pub(super) fn words(&self) -> usize {
+        self.members().iter().map(|(_, texts)| texts.len()).sum()
+    }
+
     /// The rules of one verb, resource and name each that it consists of.
-    fn atoms(&self) -> Vec<Self> {
+    fn atoms(&self) -> impl Iterator<Item = Self> {
         let one = |text: &String| vec![text.clone()];
-        let mut atoms = Vec::new();
-        for verb in &self.verbs {
-            for group in &self.groups {
-                for resource in &self.resources {
-                    let atom = Self {
-                        verbs: one(verb),
-                        groups: one(group),
-                        resources: one(resource),
-                        ..Self::default()
-                    };
-                    match self.names.as_slice() {
-                        [] => atoms.push(atom),
-                        names => atoms.extend(names.iter().map(|n| Self { names: one(n), ..atom.clone() })),
-                    }
-                }
-            }
-            let path = |path| Self { verbs: one(verb), paths: one(path), ..Self::default() };
-            atoms.extend(self.paths.iter().map(path));
-        }
-        atoms
+        self.verbs.iter().flat_map(move |verb| {
+            let of_group = move |group| {
+                let atom = Self { verbs: one(verb), groups: one(group), ..Self::default() };
+                self.resources
+                    .iter()
+                    .flat_map(move |resource| self.named(Self { resources: one(resource), ..atom.clone() }))
+            };
+            let of_path = move |path| Self { verbs: one(verb), paths: one(path), ..Self::default() };
+            self.groups.iter().flat_map(of_group).chain(self.paths.iter().map(of_path))
+        })
+    }
+
+    /// A rule for each name that this one is limited to; without names the rule itself.
+    fn named(&self, rule: Self) -> impl Iterator<Item = Self> {
+        let whole = self.names.is_empty().then(|| rule.clone());
+        let of_name = move |name: &String| Self { names: vec![name.clone()], ..rule.clone() };
+        whole.into_iter().chain(self.names.iter().map(of_name))
     }
 
     /// Whether it allows all that an atom allows.
@@ -161,11 +176,11 @@ fn path_covers(rule: &str, path: &str) -> bool {
     rule == path || (rule.ends_with('*') && path.starts_with(rule.trim_end_matches('*')))
 }
 
-/// The parts of `wanted` that `held` does not allow, one verb, resource and name each.
-#[must_use]
-pub fn uncovered(held: &[Rule], wanted: &[Rule]) -> Vec<Rule> {
+/// The parts of `wanted` that `held` does not allow, one verb, resource and name each: as many to look through as the
+/// sizes of the wanted rules say.
+pub fn uncovered<'a>(held: &'a [Rule], wanted: &'a [Rule]) -> impl Iterator<Item = Rule> + 'a {
     let atoms = wanted.iter().flat_map(Rule::atoms);
-    atoms.filter(|atom| !held.iter().any(|rule| rule.covers(atom))).collect()
+    atoms.filter(|atom| !held.iter().any(|rule| rule.covers(atom)))
 }
 
 /// Rules of one verb each, joined where they differ by verb only, as text: one line each, sorted.
