@@ -12,7 +12,7 @@ use netlink::conntrack::{Conntrack, UDP};
 use proto_kube::object::{items, text};
 use proto_kube::{GroupResource, Resource, object, resource};
 use proxy_rules::{
-    Family, Flow, LocalTraffic, Node, Ruleset, ServiceMap, ServiceName, Stays, Tables, UdpServices,
+    Claim, Family, Flow, LocalTraffic, Node, Ruleset, ServiceMap, ServiceName, Stays, Tables, UdpServices,
 };
 use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -48,6 +48,8 @@ struct Half {
     kernel: Kernel,
     /// The kernel has what the tables say.
     equal: bool,
+    /// Where UDP flows may be stale since the rules have changed.
+    unclean: BTreeSet<Claim>,
 }
 
 /// What the proxy knows, and what it has told the kernel.
@@ -58,6 +60,8 @@ struct Sync {
     cidrs: BTreeMap<String, Vec<IpNet>>,
     halves: Vec<Half>,
     compared: Instant,
+    /// Stale flows could not be forgotten, and that is told.
+    stuck: bool,
     health: Arc<Health>,
 }
 
@@ -111,6 +115,7 @@ pub(crate) async fn run(
         cidrs: BTreeMap::new(),
         halves: Vec::new(),
         compared: Instant::now(),
+        stuck: false,
         health,
         config,
     };
@@ -272,7 +277,7 @@ impl Sync {
         for family in Family::ALL {
             let started = Instant::now();
             let (tables, rules) = Tables::start(&self.map, node.clone(), family);
-            let mut half = Half { tables, kernel: Kernel::open(family)?, equal: false };
+            let mut half = Half::new(tables, Kernel::open(family)?);
             match half.replace_by(&rules, started, &self.health) {
                 Ok(()) => self.halves.push(half),
                 // a kernel without IPv6
@@ -282,7 +287,7 @@ impl Sync {
                 Err(error) => return Err(error),
             }
         }
-        self.clean_flows(None);
+        self.clean_flows();
         self.report(true);
         self.health.synced();
         tracing::info!(services = self.map.names().count(), "service rules are in place");
@@ -301,9 +306,7 @@ impl Sync {
         }
         self.health.metrics.partial.observe(started.elapsed());
         self.health.metrics.sync.observe(started.elapsed());
-        if !changes.names.is_empty() {
-            self.clean_flows(Some(&changes.names));
-        }
+        self.clean_flows();
         self.report(changes.node || !changes.names.is_empty());
         outcome
     }
@@ -311,28 +314,25 @@ impl Sync {
     /// Between changes: is the table still ours, is it what it should be?
     fn look(&mut self) -> Result<(), NetlinkError> {
         let compare = self.compared.elapsed() > COMPARE;
-        for half in &mut self.halves {
-            if compare || !half.equal || half.kernel.check()? == Applied::Lost {
-                if half.equal && !compare {
-                    tracing::warn!("somebody has removed the service rules; they are made again");
-                }
-                half.replace(&self.health)?;
-            }
-            half.kernel.tidy()?;
-        }
-        if compare {
+        let (halves, health) = (&mut self.halves, &self.health);
+        let outcome = halves.iter_mut().try_for_each(|half| half.look(compare, health));
+        if compare && outcome.is_ok() {
             self.compared = Instant::now();
-            self.clean_flows(None);
         }
-        Ok(())
+        // what was made again needs that even if something failed thereafter
+        self.clean_flows();
+        outcome
     }
 
-    /// Makes the kernel forget UDP flows that lead to endpoints that are no more.
-    fn clean_flows(&self, names: Option<&BTreeSet<ServiceName>>) {
-        let services: Vec<UdpServices> = self.halves.iter().map(|h| h.tables.udp(&self.map, names)).collect();
-        if services.iter().all(UdpServices::is_empty) {
+    /// Makes the kernel forget UDP flows that lead to endpoints that are no more. Not before the rules are in place that
+    /// send the next packet elsewhere; what cannot be done now is done later.
+    fn clean_flows(&mut self) {
+        let (done, map) = (|half: &&mut Half| half.equal && !half.unclean.is_empty(), &self.map);
+        let mut halves: Vec<&mut Half> = self.halves.iter_mut().filter(done).collect();
+        if halves.is_empty() {
             return;
         }
+        let services: Vec<UdpServices> = halves.iter().map(|h| h.tables.udp(map, &h.unclean)).collect();
         let stale = |flow: &Flow| services.iter().any(|s| s.is_stale(flow));
         let forgotten = Conntrack::open().and_then(|mut tracked| {
             tracked.forget(|c| {
@@ -340,21 +340,26 @@ impl Sync {
                     && stale(&Flow {
                         destination: c.original.destination,
                         port: c.original.destination_port,
-                        answers: c.reply.source,
+                        answers: (c.reply.source, c.reply.source_port),
                     })
             })
         });
         match forgotten {
-            Ok(0) => {}
             Ok(count) => {
-                self.health.metrics.flows.add(count);
-                tracing::debug!(count, "forgot UDP flows to endpoints that are no more");
+                halves.iter_mut().for_each(|half| half.unclean.clear());
+                self.stuck = false;
+                if count > 0 {
+                    self.health.metrics.flows.add(count);
+                    tracing::debug!(count, "forgot UDP flows to endpoints that are no more");
+                }
             }
             Err(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "cannot forget UDP flows to endpoints that are no more"
-                );
+                if !std::mem::replace(&mut self.stuck, true) {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot forget UDP flows to endpoints that are no more; will try again"
+                    );
+                }
             }
         }
     }
@@ -371,6 +376,20 @@ impl Sync {
 }
 
 impl Half {
+    fn new(tables: Tables, kernel: Kernel) -> Half {
+        Half { tables, kernel, equal: false, unclean: BTreeSet::new() }
+    }
+
+    fn look(&mut self, compare: bool, health: &Health) -> Result<(), NetlinkError> {
+        if compare || !self.equal || self.kernel.check()? == Applied::Lost {
+            if self.equal && !compare {
+                tracing::warn!("somebody has removed the service rules; they are made again");
+            }
+            self.replace(health)?;
+        }
+        self.kernel.tidy()
+    }
+
     fn replace(&mut self, health: &Health) -> Result<(), NetlinkError> {
         let started = Instant::now();
         self.replace_by(&self.tables.ruleset(), started, health)
@@ -378,6 +397,8 @@ impl Half {
 
     fn replace_by(&mut self, rules: &Ruleset, started: Instant, health: &Health) -> Result<(), NetlinkError> {
         let changed = self.kernel.replace(rules)?;
+        // while there were no rules, or others, flows began that these say nothing of
+        self.unclean.extend(self.tables.udp_places(None));
         let stays = self.tables.stays(None);
         let family = self.tables.family();
         self.kernel.forget_clients(|key, value| stays.is_stale(key, value, family))?;
@@ -396,11 +417,14 @@ impl Half {
         health: &Health,
     ) -> Result<(), NetlinkError> {
         let before = self.tables.stays(Some(names));
+        // what a service had and has no longer is nobody's, or another's
+        self.unclean.extend(self.tables.udp_places(Some(names)));
         let mut batches = Vec::new();
         if let Some(node) = node {
             batches.push(self.tables.change_node(map, node.clone()));
         }
         batches.push(self.tables.update(map, names));
+        self.unclean.extend(self.tables.udp_places(Some(names)));
         for batch in batches {
             if !self.equal || self.kernel.apply(&batch)? == Applied::Lost {
                 return self.replace(health);

@@ -13,7 +13,7 @@ use crate::shape::{Choice, Front, Shape, To};
 
 /// A place in the tables that only one service can have: an address, protocol and port. Node ports have no address,
 /// a cluster IP as a whole neither protocol nor port.
-pub(crate) type Claim = (IpAddr, u8, u16);
+pub type Claim = (IpAddr, u8, u16);
 
 const NODE_PORT: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
@@ -205,7 +205,7 @@ impl Decision {
         Some(Choice { local, count, stay: self.affinity != 0 })
     }
 
-    /// Its ports over UDP: every place a client may know it by, and the addresses of its endpoints.
+    /// Its ports over UDP: every place a client may know it by, the one at its cluster IP among them and once more alone.
     pub(crate) fn udp(&self) -> impl Iterator<Item = (Vec<Claim>, Claim)> + '_ {
         const UDP: u8 = 17;
         self.ports.iter().filter(|served| served.protocol == UDP).map(|served| {

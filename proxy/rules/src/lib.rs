@@ -20,7 +20,7 @@ mod simulate;
 mod stale;
 mod tables;
 
-pub use decide::Stays;
+pub use decide::{Claim, Stays};
 pub use diff::{Batch, Change, diff};
 pub use frame::{LocalTraffic, Node, NodePorts};
 pub use model::{Endpoint, Port, Service, ServiceMap, ServiceName, Slice};

@@ -9,7 +9,7 @@ use crate::frame::{Node, frame};
 use crate::model::{ServiceMap, ServiceName};
 use crate::ruleset::{Data, Family, Key, Ruleset, SetName};
 use crate::shape::{Shape, Shapes};
-use crate::stale::UdpServices;
+use crate::stale::{UdpServices, serving};
 
 /// The rules of a node for all services, in one family.
 #[must_use]
@@ -144,14 +144,37 @@ impl Tables {
         stays
     }
 
-    /// What is needed to tell which UDP flows go to endpoints that are no more. With names: of these services alone.
+    /// The places that services want for UDP: all, or those of these names.
     #[must_use]
-    pub fn udp(&self, map: &ServiceMap, names: Option<&BTreeSet<ServiceName>>) -> UdpServices {
+    pub fn udp_places(&self, names: Option<&BTreeSet<ServiceName>>) -> BTreeSet<Claim> {
+        let places = |decision: &Decision| decision.udp().flat_map(|(fronts, _)| fronts).collect::<Vec<_>>();
+        match names {
+            None => self.decisions.values().flat_map(places).collect(),
+            Some(names) => names.iter().filter_map(|n| self.decisions.get(n)).flat_map(places).collect(),
+        }
+    }
+
+    /// What is needed to tell which UDP flows to these places go to endpoints that are no more. Each place has the
+    /// endpoints of the service that has it; it may be nobody's by now.
+    #[must_use]
+    pub fn udp(&self, map: &ServiceMap, places: &BTreeSet<Claim>) -> UdpServices {
         let mut services = UdpServices::new(self.family, self.node.node_port_networks());
-        let wanted = |name: &ServiceName| names.is_none_or(|names| names.contains(name));
-        for (name, decision) in self.decisions.iter().filter(|(name, _)| wanted(name)) {
-            if let Some(entry) = map.entries.get(name) {
-                decision.udp().for_each(|(fronts, service)| services.add(entry, &fronts, service));
+        places.iter().for_each(|place| services.add(*place, BTreeSet::new()));
+        let owners: BTreeSet<_> = places.iter().filter_map(|place| self.claimants(*place).next()).collect();
+        for name in owners {
+            let has = |claim| self.claimants(claim).next() == Some(name);
+            let Some((decision, entry)) = self.decisions.get(name).zip(map.entries.get(name)) else {
+                continue;
+            };
+            for (fronts, service) in decision.udp() {
+                // as in its rules: without its cluster IP it has nothing
+                if !has((service.0, 0, 0)) || !has(service) {
+                    continue;
+                }
+                let serving = serving(entry, service, self.family);
+                for front in fronts.into_iter().filter(|front| places.contains(front) && has(*front)) {
+                    services.add(front, serving.clone());
+                }
             }
         }
         services

@@ -1,7 +1,7 @@
 //! Laws: whatever the history, the rules are those of a fresh start; and planning again changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::SocketAddr;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -302,39 +302,136 @@ fn a_client_stays_while_his_endpoint_does() {
     }
 }
 
+/// A UDP service of port 80, and its slice.
+fn udp_service(name: &str, ip: &str, spec: &Value) -> Value {
+    let mut object = json!({
+        "metadata": { "namespace": "ns", "name": name },
+        "spec": { "clusterIPs": [ip], "ports": [{ "name": "p80", "port": 80, "nodePort": 30001, "protocol": "UDP" }] },
+    });
+    for (key, value) in spec.as_object().unwrap() {
+        object["spec"][key] = value.clone();
+    }
+    object
+}
+
+fn udp_slice(service: &str, port: u16, endpoints: &Value) -> Value {
+    json!({
+        "metadata": { "namespace": "ns", "name": format!("{service}-0"), "labels": { "kubernetes.io/service-name": service } },
+        "addressType": "IPv4", "ports": [{ "name": "p80", "port": port, "protocol": "UDP" }], "endpoints": endpoints,
+    })
+}
+
+fn flow(to: &str, port: u16, answers: &str) -> Flow {
+    let answers: SocketAddr = answers.parse().unwrap();
+    Flow { destination: to.parse().unwrap(), port, answers: (answers.ip(), answers.port()) }
+}
+
+fn check_flows(services: &UdpServices, flows: &[(Flow, bool)]) {
+    for (flow, stale) in flows {
+        assert_eq!(services.is_stale(flow), *stale, "{flow:?}");
+    }
+}
+
 #[test]
 fn udp_flows_to_endpoints_that_are_gone() {
-    let udp = json!({ "ports": [{ "name": "p80", "port": 80, "nodePort": 30001, "protocol": "UDP" }] });
-    let mut map = one_service(&udp, &[]);
-    let slice = |endpoints: Value| {
-        json!({
-            "metadata": { "namespace": "ns", "name": "s1-0", "labels": { "kubernetes.io/service-name": "s1" } },
-            "addressType": "IPv4", "ports": [{ "name": "p80", "port": 8080, "protocol": "UDP" }], "endpoints": endpoints,
+    let mut map = ServiceMap::default();
+    map.change_service(None, Some(&udp_service("s1", "10.96.0.1", &json!({}))));
+    let services = |map: &ServiceMap| {
+        let tables = Tables::new(map, node(0), Family::V4);
+        tables.udp(map, &tables.udp_places(None))
+    };
+    let ending = json!({ "addresses": ["10.244.0.2"], "conditions": { "ready": false, "serving": true, "terminating": true } });
+    let unready = json!({ "addresses": ["10.244.0.3"], "conditions": { "ready": false } });
+    let some = json!([{ "addresses": ["10.244.0.1"] }, ending, unready]);
+    map.change_slice(None, Some(&udp_slice("s1", 8080, &some)));
+    let flows = [
+        (flow("10.96.0.1", 80, "10.244.0.1:8080"), false),
+        (flow("10.96.0.1", 80, "10.244.0.2:8080"), false),
+        (flow("10.96.0.1", 80, "10.244.0.3:8080"), true),
+        // the target port was another
+        (flow("10.96.0.1", 80, "10.244.0.1:8081"), true),
+        // sent before there was an endpoint, or while there were no rules
+        (flow("10.96.0.1", 80, "10.96.0.1:80"), true),
+        (flow("10.96.0.1", 81, "10.244.0.3:8080"), false),
+        (flow("192.0.2.1", 30001, "10.244.0.3:8080"), true),
+        (flow("192.0.2.1", 30001, "10.244.0.1:8080"), false),
+        // a node port's number at another machine
+        (flow("198.51.100.7", 30001, "198.51.100.7:30001"), false),
+        (flow("2001:db8::1", 30001, "[fd00:244::1]:8080"), false),
+    ];
+    check_flows(&services(&map), &flows);
+    // nobody serves it: no flow has a place to go
+    for slice in [Some(udp_slice("s1", 8080, &json!([]))), None] {
+        map.change_slice(Some(&udp_slice("s1", 8080, &some)), slice.as_ref());
+        let none = flows.map(|(flow, stale)| {
+            let ours = [("10.96.0.1", 80), ("192.0.2.1", 30001)];
+            (
+                flow,
+                stale
+                    || ours.iter().any(|(ip, port)| ip.parse() == Ok(flow.destination) && *port == flow.port),
+            )
+        });
+        check_flows(&services(&map), &none);
+    }
+}
+
+#[test]
+fn udp_flows_to_services_that_are_gone() {
+    let with = |ips: &[&str]| udp_service("s1", "10.96.0.1", &json!({ "externalIPs": ips }));
+    let old = with(&["192.0.2.8", "192.0.2.9"]);
+    let cluster = flow("10.96.0.1", 80, "10.244.0.1:8080");
+    let (kept, left) = (flow("192.0.2.8", 80, "10.244.0.1:8080"), flow("192.0.2.9", 80, "10.244.0.1:8080"));
+    let node_port = flow("192.0.2.1", 30001, "10.244.0.1:8080");
+    let mut closed = with(&["192.0.2.8"]);
+    closed["spec"]["ports"][0]["nodePort"] = json!(0);
+    let mut headless = old.clone();
+    headless["spec"]["clusterIPs"] = json!(["None"]);
+    for (new, stale) in
+        [(Some(closed), [false, false, true, true]), (Some(headless), [true; 4]), (None, [true; 4])]
+    {
+        let mut map = ServiceMap::default();
+        map.change_service(None, Some(&old));
+        map.change_slice(None, Some(&udp_slice("s1", 8080, &json!([{ "addresses": ["10.244.0.1"] }]))));
+        let mut tables = Tables::new(&map, node(0), Family::V4);
+        let names = BTreeSet::from_iter(map.change_service(Some(&old), new.as_ref()));
+        let mut places = tables.udp_places(Some(&names));
+        let _ = tables.update(&map, &names);
+        places.extend(tables.udp_places(Some(&names)));
+        let flows = [cluster, kept, left, node_port];
+        let flows: Vec<_> = flows.into_iter().zip(stale).collect();
+        check_flows(&tables.udp(&map, &places), &flows);
+    }
+}
+
+#[test]
+fn udp_flows_are_judged_by_who_has_the_place() {
+    let shared = json!({ "externalIPs": ["192.0.2.9"] });
+    let mut map = ServiceMap::default();
+    let first = udp_service("s1", "10.96.0.1", &shared);
+    for (name, object) in [("s1", &first), ("s2", &udp_service("s2", "10.96.0.2", &shared))] {
+        map.change_service(None, Some(object));
+        map.change_slice(None, Some(&udp_slice(name, 8080, &json!([]))));
+    }
+    let one = |number: u8| json!([{ "addresses": [format!("10.244.0.{number}")] }]);
+    map.change_slice(None, Some(&udp_slice("s1", 8080, &one(1))));
+    let mut tables = Tables::new(&map, node(0), Family::V4);
+    let judged = |tables: &Tables, map: &ServiceMap, names: &BTreeSet<ServiceName>| {
+        let services = tables.udp(map, &tables.udp_places(Some(names)));
+        ["10.244.0.1:8080", "10.244.0.2:8080"].map(|to| {
+            let flows = [flow("192.0.2.9", 80, to), flow("192.0.2.1", 30001, to)];
+            flows.map(|flow| services.is_stale(&flow))
         })
     };
-    let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-    let flow = |to: &str, port, answers: &str| Flow { destination: ip(to), port, answers: ip(answers) };
-    let services = |map: &ServiceMap| Tables::new(map, node(0), Family::V4).udp(map, None);
-    map.change_slice(None, Some(&slice(json!([]))));
-    assert!(services(&map).is_empty(), "there is no better place");
-    let ending = json!({ "addresses": ["10.244.0.2"], "conditions": { "ready": false, "serving": true, "terminating": true } });
-    map.change_slice(None, Some(&slice(json!([{ "addresses": ["10.244.0.1"] }, ending]))));
-    let services = services(&map);
-    for (flow, stale) in [
-        (flow("10.96.0.1", 80, "10.244.0.1"), false),
-        (flow("10.96.0.1", 80, "10.244.0.2"), false),
-        (flow("10.96.0.1", 80, "10.244.0.3"), true),
-        // sent before there was an endpoint
-        (flow("10.96.0.1", 80, "10.96.0.1"), true),
-        (flow("10.96.0.1", 81, "10.244.0.3"), false),
-        (flow("192.0.2.1", 30001, "10.244.0.3"), true),
-        (flow("192.0.2.1", 30001, "10.244.0.1"), false),
-        // a node port's number at another machine
-        (flow("198.51.100.7", 30001, "198.51.100.7"), false),
-        (flow("2001:db8::1", 30001, "fd00:244::1"), false),
-    ] {
-        assert_eq!(services.is_stale(&flow), stale, "{flow:?}");
-    }
+    // he who has lost the place has nothing to say of it, neither with endpoints nor without
+    let loser = BTreeSet::from([ServiceName::new("ns", "s2")]);
+    assert_eq!(judged(&tables, &map, &loser), [[false; 2], [true; 2]]);
+    map.change_slice(None, Some(&udp_slice("s2", 8080, &one(2))));
+    let _ = tables.update(&map, &loser);
+    assert_eq!(judged(&tables, &map, &loser), [[false; 2], [true; 2]]);
+    // the one who has it goes, and leaves it to the other
+    let names = BTreeSet::from_iter(map.change_service(Some(&first), None));
+    let _ = tables.update(&map, &names);
+    assert_eq!(judged(&tables, &map, &loser), [[true; 2], [false; 2]]);
 }
 
 #[test]

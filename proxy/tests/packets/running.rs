@@ -7,8 +7,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use lab::objects::Objects;
+use netlink::conntrack::{Connection, Conntrack, UDP};
 use netlink::netns;
-use netlink::nft::{Batch, Nft};
+use netlink::nft::{Base, Batch, Hook, Nft};
 use proto_kube::{GroupResource, Resource, resource};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -223,31 +224,116 @@ fn clients_stay_with_their_endpoint() {
     running.until("nothing to be left of affinity", || !running.ruleset().contains("affinity {"));
 }
 
-#[test]
-fn udp_follows_its_endpoints() {
-    let running = Running::new();
-    let udp = service("svc1", "172.30.0.41", &["u53:udp:53:3001"], json!({ "type": "NodePort" }));
-    let at = |endpoints: &[&str]| slice("svc1", &["u53:udp:53"], endpoints);
-    running.put(udp, &[at(&["10.180.0.1 here"])]);
-    for (source, to) in [(POD, "172.30.0.41:53"), (CLIENT, "192.168.0.2:3001")] {
+const UDP_VIP: &str = "172.30.0.41:53";
+
+fn udp() -> Value {
+    service("svc1", "172.30.0.41", &["u53:udp:53:3001"], json!({ "type": "NodePort" }))
+}
+
+fn udp_at(port: u16, endpoints: &[&str]) -> Value {
+    slice("svc1", &[&format!("u53:udp:{port}")], endpoints)
+}
+
+/// One socket: to connection tracking, all that it sends is one flow.
+struct Sender {
+    socket: UdpSocket,
+    to: SocketAddr,
+}
+
+impl Sender {
+    fn new(running: &Running, source: &str, to: &str) -> Sender {
         let (ip, to): (IpAddr, SocketAddr) = (source.parse().unwrap(), to.parse().unwrap());
         let socket = running.lab.enter(ip, || UdpSocket::bind((ip, 0)).unwrap());
         socket.connect(to).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        // one flow for all that is sent
-        let ask = || {
-            let mut bytes = [0; 128];
-            let _ = socket.send(b"x");
-            let length = socket.recv(&mut bytes).ok()?;
-            String::from_utf8_lossy(&bytes[..length]).split(' ').next().map(str::to_owned)
-        };
-        running.until("an endpoint", || ask().as_deref() == Some("10.180.0.1:53"));
-        running.objects.put(slices(), at(&["10.180.2.1 here"]));
-        running.until("the flow to turn", || ask().as_deref() == Some("10.180.2.1:53"));
-        running.objects.put(slices(), at(&[]));
-        running.objects.put(slices(), at(&["10.180.0.1 here"]));
-        running.until("the flow to turn back", || ask().as_deref() == Some("10.180.0.1:53"));
+        Sender { socket, to }
     }
+
+    /// Sends, and hears who answers.
+    fn ask(&self) -> Option<String> {
+        let mut bytes = [0; 128];
+        let _ = self.socket.send(b"x");
+        let length = self.socket.recv(&mut bytes).ok()?;
+        String::from_utf8_lossy(&bytes[..length]).split(' ').next().map(str::to_owned)
+    }
+
+    /// Sends once more; whether the kernel then has a flow to where it sends that waits for this one's answers.
+    fn leads_to(&self, running: &Running, ip: &str) -> bool {
+        self.ask();
+        let (port, ip) = (self.socket.local_addr().unwrap().port(), ip.parse::<IpAddr>().unwrap());
+        let of_it = |c: &Connection| {
+            let (original, to) =
+                (c.original, SocketAddr::new(c.original.destination, c.original.destination_port));
+            (original.protocol, original.source_port, to, c.reply.source) == (UDP, port, self.to, ip)
+        };
+        !Conntrack::open_in(&running.lab.host).unwrap().connections(of_it).unwrap().is_empty()
+    }
+}
+
+#[test]
+fn udp_follows_its_endpoints() {
+    let running = Running::new();
+    for (source, to) in [(POD, UDP_VIP), (CLIENT, "192.168.0.2:3001")] {
+        running.put(udp(), &[udp_at(53, &["10.180.0.1 here"])]);
+        let sender = Sender::new(&running, source, to);
+        let until = |at: &str| running.until(at, || sender.ask().as_deref() == Some(at));
+        until("10.180.0.1:53");
+        running.objects.put(slices(), udp_at(53, &["10.180.2.1 here"]));
+        until("10.180.2.1:53");
+        running.objects.put(slices(), udp_at(53, &[]));
+        running.objects.put(slices(), udp_at(53, &["10.180.0.1 here"]));
+        until("10.180.0.1:53");
+        // the same pod, by another port
+        running.objects.put(slices(), udp_at(81, &["10.180.0.1 here"]));
+        until("10.180.0.1:81");
+    }
+}
+
+#[test]
+fn udp_stops_with_its_last_endpoint_or_service() {
+    let running = Running::new();
+    for (source, to) in [(POD, UDP_VIP), (CLIENT, "192.168.0.2:3001")] {
+        running.put(udp(), &[udp_at(53, &["10.180.0.1 here"])]);
+        let sender = Sender::new(&running, source, to);
+        let until = |what: &str, leads: bool| {
+            running.until(what, || sender.leads_to(&running, "10.180.0.1") == leads);
+        };
+        until("a flow to the endpoint", true);
+        running.objects.put(slices(), udp_at(53, &[]));
+        until("no flow to an endpoint that is no more", false);
+        running.objects.put(slices(), udp_at(53, &["10.180.0.1 here"]));
+        until("a flow to the endpoint again", true);
+        running.objects.delete(services(), "ns", "svc1").unwrap();
+        until("no flow for a service that is no more", false);
+    }
+}
+
+#[test]
+fn udp_is_translated_again_after_a_repair() {
+    let running = Running::new();
+    running.put(udp(), &[udp_at(53, &["10.180.0.1 here"])]);
+    // somebody else translates too: what begins without our table is then left as it began
+    let mut nft = Nft::open_in(&running.lab.host).unwrap();
+    let mut other = Batch::new(netlink::nft::Family::Ip, "other");
+    other.add_table();
+    for (name, hook, priority) in [("pre", Hook::Prerouting, -100), ("post", Hook::Postrouting, 100)] {
+        other.add_chain(name, Some(Base { kind: "nat", hook, priority, accept: true }));
+    }
+    nft.commit(&other).unwrap();
+    running.until("an endpoint", || Sender::new(&running, POD, UDP_VIP).ask().is_some());
+    // the proxy may be faster than the first packet
+    let mut lost = None;
+    running.until("a flow that began without the rules", || {
+        let mut ours = Batch::new(netlink::nft::Family::Ip, "cleat-proxy");
+        ours.delete_table();
+        let _ = nft.commit(&ours);
+        let sender = Sender::new(&running, POD, UDP_VIP);
+        let untranslated = sender.leads_to(&running, "172.30.0.41");
+        lost = Some(sender);
+        untranslated
+    });
+    let sender = lost.unwrap();
+    running.until("an answer after the repair", || sender.ask().as_deref() == Some("10.180.0.1:53"));
 }
 
 #[test]
