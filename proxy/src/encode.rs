@@ -7,8 +7,9 @@ use proxy_rules::{
 
 /// Our table, in each family.
 pub(crate) const TABLE: &str = "cleat-proxy";
-/// How many clients of services with affinity are known at once.
-const MOST_CLIENTS: u32 = 65_536;
+/// How many clients of services with affinity are known at once, by all services of a family. It takes memory for those
+/// that there are. One more is served, but not remembered: each of his connections may go to another endpoint.
+const MOST_CLIENTS: u32 = 1 << 20;
 
 pub(crate) fn family(family: Family) -> nft::Family {
     match family {
