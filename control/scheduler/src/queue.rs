@@ -155,11 +155,12 @@ impl Queue {
         }
     }
 
-    /// What was to help a resting pod has failed: it is looked at again.
-    pub fn retry(&mut self, uid: &str, now: Duration) {
-        match self.entries.get_mut(uid).map(|entry| &mut entry.place) {
-            Some(Place::Resting(_)) => self.wake(uid, now),
-            Some(Place::Busy(has_moved)) => *has_moved = true,
+    /// What was to help a resting pod has failed: it is looked at again, but not at once, as nothing has changed.
+    pub fn retry(&mut self, uid: &str) {
+        let Some(entry) = self.entries.get_mut(uid) else { return };
+        match &mut entry.place {
+            Place::Resting(_) => entry.place = Place::Backoff(entry.last + backoff(entry.attempts), true),
+            Place::Busy(has_moved) => *has_moved = true,
             _ => {}
         }
     }

@@ -124,3 +124,19 @@ fn faults_back_off_longer_and_longer() {
     }
     assert_eq!(next(&mut queue, now).as_deref(), Some("a"));
 }
+
+#[test]
+fn room_that_could_not_be_made_is_no_reason_to_hurry() {
+    let mut queue = Queue::default();
+    queue.set(pod("a", json!({})), at(0));
+    let mut now = at(0);
+    for wait in [1, 2, 4] {
+        assert_eq!(next(&mut queue, now).as_deref(), Some("a"));
+        queue.refused("a", BTreeSet::from([Filter::NodeResourcesFit]), now);
+        queue.retry("a");
+        assert_eq!(next(&mut queue, now), None, "nobody else is there, but nothing has changed either");
+        now += at(wait);
+        assert_eq!(queue.wake_at(), Some(now));
+    }
+    assert_eq!(next(&mut queue, now).as_deref(), Some("a"));
+}
