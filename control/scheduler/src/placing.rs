@@ -10,6 +10,7 @@ use proto_kube::object;
 use proto_kube::view::View;
 use serde_json::Value;
 
+use crate::amounts::Amounts;
 use crate::pod::Pod;
 use crate::queue::{Change, Queue};
 use crate::schedule::{Decision, Refusal, schedule};
@@ -121,7 +122,9 @@ impl Placing {
         self.queue.remove(&uid);
         self.snapshot.forget_nomination(&uid);
         let old = old.filter(|old| !object::text(old, &["spec", "nodeName"]).is_empty());
-        let is_lighter = old.is_some_and(|old| old["spec"] != pod.object["spec"]);
+        // A resize frees room only when the status follows the spec: that is another change.
+        let is_lighter =
+            old.is_some_and(|old| old["spec"] != pod.object["spec"] || Amounts::held(old) != pod.held);
         let is_news = old.is_none_or(|old| old["metadata"]["labels"] != pod.object["metadata"]["labels"]);
         let node = pod.node.clone();
         self.snapshot.set_pod(pod.clone(), &node);
@@ -236,3 +239,6 @@ impl Placing {
         &self.queue
     }
 }
+
+#[cfg(test)]
+mod tests;
