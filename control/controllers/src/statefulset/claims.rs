@@ -23,19 +23,41 @@ impl Look<'_> {
         [policy["whenDeleted"] == "Delete", policy["whenScaled"] == "Delete"]
     }
 
-    /// Has the claims of a pod to be made, and the pod use them. False where it must wait, as a claim that is there still
-    /// belongs to a pod that was deleted.
+    /// Has the claims of a new pod to be made, and the pod use them. False where it must wait, as a claim that is there
+    /// goes, or will go with a pod that was deleted.
     pub(super) fn create_claims(&mut self, pod: &str, ordinal: i64, spec: &mut Value) -> bool {
-        let [with_set, with_pod] = self.policy();
-        let (mut volumes, mut new) = (Vec::new(), Vec::new());
-        for (template, wish) in self.templates() {
+        let [_, with_pod] = self.policy();
+        let mut volumes = Vec::new();
+        for (template, _) in self.templates() {
             let name = self.claim_name(&template, ordinal);
-            volumes.push(json!({"name": template, "persistentVolumeClaim": {"claimName": name}}));
             if let Some(claim) = self.world.view.get(CLAIMS, object::namespace(self.set), &name) {
                 let of_pod = |owner: &Value| owner["kind"] == "Pod" && owner["name"] == pod;
-                if with_pod && object::items(&claim, &["metadata", "ownerReferences"]).any(of_pod) {
+                let goes_with_pod =
+                    with_pod && object::items(&claim, &["metadata", "ownerReferences"]).any(of_pod);
+                if object::is_terminating(&claim) || goes_with_pod {
                     return false;
                 }
+            }
+            volumes.push(json!({"name": template, "persistentVolumeClaim": {"claimName": name}}));
+        }
+        self.create_missing_claims(pod, ordinal);
+        let own = |volume: &&Value| volumes.iter().any(|new| new["name"] == volume["name"]);
+        let rest: Vec<Value> =
+            object::items(spec, &["spec", "volumes"]).filter(|volume| !own(volume)).cloned().collect();
+        volumes.extend(rest);
+        if !volumes.is_empty() {
+            spec["spec"]["volumes"] = volumes.into();
+        }
+        true
+    }
+
+    /// Has those claims of a pod to be made that are not there.
+    pub(super) fn create_missing_claims(&mut self, pod: &str, ordinal: i64) {
+        let [with_set, _] = self.policy();
+        let mut new = Vec::new();
+        for (template, wish) in self.templates() {
+            let name = self.claim_name(&template, ordinal);
+            if self.world.view.get(CLAIMS, object::namespace(self.set), &name).is_some() {
                 continue;
             }
             let mut claim = wish.clone();
@@ -56,14 +78,6 @@ impl Look<'_> {
             let text = format!("Create Claim {name} Pod {pod} in StatefulSet {set} success");
             self.out.mutations.push(write::tell(self.set, "SuccessfulCreate", text));
         }
-        let own = |volume: &&Value| volumes.iter().any(|new| new["name"] == volume["name"]);
-        let rest: Vec<Value> =
-            object::items(spec, &["spec", "volumes"]).filter(|volume| !own(volume)).cloned().collect();
-        volumes.extend(rest);
-        if !volumes.is_empty() {
-            spec["spec"]["volumes"] = volumes.into();
-        }
-        true
     }
 
     /// Brings the owners of a pod's claims in line with when they are to be deleted. What another controller has is left.

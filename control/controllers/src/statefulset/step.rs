@@ -73,6 +73,10 @@ impl Look<'_> {
         if well {
             self.own_claims(&pod);
         }
+        if pod["status"]["phase"] == "Pending" && !object::is_terminating(&pod) {
+            // It cannot start without its claims: one may have been deleted when the pod was there already.
+            self.create_missing_claims(object::name(&pod), ordinal);
+        }
         !well
     }
 

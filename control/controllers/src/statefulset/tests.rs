@@ -197,6 +197,38 @@ fn claims_outlive_pods_unless_the_set_says_otherwise() {
     assert_eq!(pods(&cluster), ["db-0:1", "db-1:1"]);
 }
 
+#[test]
+fn a_claim_that_is_deleted_is_made_again() {
+    let template = json!([{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"]}}]);
+    let mut cluster = cluster(&json!({"volumeClaimTemplates": template, "replicas": 2}));
+    roll_out(&mut cluster);
+    // A pod that waits for a node gets its claim back, and stays as it is.
+    cluster.objects.change(PODS, "ns", "db-1", |pod| {
+        pod["status"] = json!({"phase": "Pending"});
+        pod["spec"].as_object_mut().unwrap().remove("nodeName");
+    });
+    cluster.react();
+    let pod = cluster.get(PODS, "db-1");
+    let old = cluster.objects.remove(CLAIMS, "ns", "data-db-1").unwrap();
+    cluster.react();
+    let new = cluster.get(CLAIMS, "data-db-1");
+    assert_ne!(object::uid(&new), object::uid(&old));
+    assert_eq!(new["metadata"]["labels"], json!({"app": "db"}));
+    assert_eq!(cluster.get(PODS, "db-1"), pod);
+    assert!(!cluster.round().0);
+
+    // No pod is made for a claim that goes.
+    let go = |claim: &mut Value| claim["metadata"]["deletionTimestamp"] = "2026-01-01T12:00:00Z".into();
+    assert!(cluster.objects.change(CLAIMS, "ns", "data-db-1", go));
+    cluster.objects.remove(PODS, "ns", "db-1");
+    cluster.react();
+    assert_eq!(pods(&cluster), ["db-0:1"]);
+    cluster.objects.remove(CLAIMS, "ns", "data-db-1");
+    cluster.react();
+    assert_eq!(pods(&cluster), ["db-0:1", "db-1:1"]);
+    assert!(!object::is_terminating(&cluster.get(CLAIMS, "data-db-1")));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
 
