@@ -7,6 +7,8 @@ mod policy;
 mod sync;
 mod track;
 
+use std::sync::Arc;
+
 use proto_kube::selector::Labels;
 use proto_kube::{GroupResource, object, view::View};
 use serde_json::Value;
@@ -93,20 +95,29 @@ impl Controller for Jobs {
             return out;
         }
         let Some(job) = world.view.get(JOBS, namespace, name) else {
-            out.mutations = left_behind(world, key);
+            out.mutations = left_behind(world, key, None);
             return out;
         };
-        let Some(selector) = selector(&job).filter(|_| !is_foreign(&job)) else { return out };
-        if is_finished(&job) {
-            let pods = world.view.controlled(PODS, namespace, object::uid(&job));
-            out.mutations.extend(pods.iter().filter(|pod| is_tracked(pod)).map(|pod| untrack(pod)));
-            return out;
-        }
-        let claim =
-            Claim { of: JOBS, owner: &job, children: PODS, selector: &selector, finalizer: Some(FINALIZER) };
-        let pods = claim.take(world, &mut out, |_| true);
-        Sync::new(world, &job, pods, out).go()
+        let mut out = of_job(world, &job);
+        // What an earlier job of the name has left comes last: where the server knows better, the rest is left.
+        out.mutations.extend(left_behind(world, key, Some(object::uid(&job))));
+        out
     }
+}
+
+/// What is to be done for a job that is there.
+fn of_job(world: &World<'_>, job: &Arc<Value>) -> Outcome {
+    let mut out = Outcome::default();
+    let Some(selector) = selector(job).filter(|_| !is_foreign(job)) else { return out };
+    if is_finished(job) {
+        let pods = world.view.controlled(PODS, object::namespace(job), object::uid(job));
+        out.mutations.extend(pods.iter().filter(|pod| is_tracked(pod)).map(|pod| untrack(pod)));
+        return out;
+    }
+    let claim =
+        Claim { of: JOBS, owner: job, children: PODS, selector: &selector, finalizer: Some(FINALIZER) };
+    let pods = claim.take(world, &mut out, |_| true);
+    Sync::new(world, job, pods, out).go()
 }
 
 /// A pod that bears the mark of a job, but that no job has or will take in.
@@ -120,10 +131,12 @@ fn lone(world: &World<'_>, namespace: &str, name: &str) -> Option<Mutation> {
     (is_tracked(&pod) && object::controller(&pod).is_none() && !wanted).then(|| untrack(&pod))
 }
 
-/// The pods of a job that is gone. The server is asked, as the view may not show a job yet that is there.
-fn left_behind(world: &World<'_>, key: &Key) -> Vec<Mutation> {
+/// The pods of jobs of a name that are gone; `job` is the uid of the one that is there. The server is asked, as the view
+/// may not show a job yet that is there.
+fn left_behind(world: &World<'_>, key: &Key, job: Option<&str>) -> Vec<Mutation> {
     let mut all = world.view.list(PODS, &key.0);
-    all.retain(|pod| is_tracked(pod) && owner::controls(JOBS, pod) == Some(&key.1));
+    let is_gone = |pod: &Value| object::controller(pod).map(|controller| controller.uid) != job;
+    all.retain(|pod| is_tracked(pod) && owner::controls(JOBS, pod) == Some(&key.1) && is_gone(pod));
     let gone = |pod: &Value| {
         let uid = object::controller(pod).map(|controller| controller.uid.to_owned());
         [Mutation::If(Condition::Absent(served(JOBS), key.clone(), uid)), untrack(pod)]

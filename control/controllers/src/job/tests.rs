@@ -1,7 +1,6 @@
 //! Jobs: texts, ends, and the law of counting.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -366,6 +365,37 @@ fn what_a_job_leaves_behind_may_go() {
     let outcome = cluster.ask(0, &keys[0], None);
     cluster.apply(&outcome.mutations, usize::MAX);
     assert_eq!(cluster.get(PODS, "lone")["metadata"]["finalizers"], json!(["other"]));
+}
+
+/// A job that comes under the name of one that is gone does not keep its pods.
+#[test]
+fn what_an_earlier_job_of_the_name_leaves_behind_may_go() {
+    for (spec, end) in [
+        (json!({}), json!({})),
+        (json!({}), json!({"conditions": [{"type": COMPLETE, "status": "True"}]})),
+        (json!({"managedBy": "example.com/queue"}), json!({})),
+    ] {
+        let mut cluster = cluster(&json!({"parallelism": 2, "completions": 2}));
+        cluster.settle();
+        let old = cluster.pods();
+        assert!(old.len() == 2 && old.iter().all(|pod| is_tracked(pod)));
+        let mut job = (*cluster.objects.remove(JOBS, "ns", "sum").unwrap()).clone();
+        job["metadata"]["uid"] = "j2".into();
+        job["status"] = end;
+        for (key, value) in spec.as_object().unwrap() {
+            job["spec"][key] = value.clone();
+        }
+        cluster.objects.put(JOBS, job);
+        let key = ("ns".to_owned(), "sum".to_owned());
+        let outcome = cluster.ask(0, &key, None);
+        cluster.apply(&outcome.mutations, usize::MAX);
+        for pod in old {
+            assert!(!is_tracked(&cluster.get(PODS, object::name(&pod))), "{spec}");
+        }
+        // Those of the new one are its own.
+        let new = |pod: &Arc<Value>| object::controller(pod).is_some_and(|controller| controller.uid == "j2");
+        assert!(cluster.pods().iter().filter(|pod| new(pod)).all(|pod| is_tracked(pod)));
+    }
 }
 
 #[test]
