@@ -97,12 +97,24 @@ impl Look<'_> {
         object::items(self.cron, &["status", "active"]).any(|job| job["uid"] == uid)
     }
 
-    /// Jobs that run according to the status but are not there. The server is asked, as the view may be behind.
+    /// Whether the job is one that this controller has made, or knows of. Somebody else may have made others.
+    fn is_ours(&self, job: &Value) -> bool {
+        object::annotation(job, SCHEDULED).is_some() || self.is_listed(object::uid(job))
+    }
+
+    /// Jobs that run according to the status but are not there. The server is asked, as the view may be behind. One that is
+    /// there but no longer this one's is not missing.
     fn forget_missing(&mut self) {
         let known: BTreeSet<&str> = self.jobs.iter().map(|job| object::uid(job)).collect();
         let all = object::items(self.cron, &["status", "active"]);
-        let missing: Vec<_> =
-            all.filter(|job| !known.contains(object::text(job, &["uid"]))).cloned().collect();
+        let is_there = |job: &Value| {
+            let found = self.world.view.get(JOBS, object::namespace(self.cron), object::text(job, &["name"]));
+            found.is_some_and(|found| object::uid(&found) == object::text(job, &["uid"]))
+        };
+        let missing: Vec<_> = all
+            .filter(|job| !known.contains(object::text(job, &["uid"])) && !is_there(job))
+            .cloned()
+            .collect();
         for job in missing {
             let name = object::text(&job, &["name"]).to_owned();
             let key = (object::namespace(self.cron).to_owned(), name.clone());
@@ -202,7 +214,8 @@ impl Look<'_> {
         if self.refused() {
             return;
         }
-        let running: Vec<_> = self.jobs.iter().filter(|job| !is_finished(job)).cloned().collect();
+        let running = |job: &&Arc<Value>| !is_finished(job) && self.is_ours(job);
+        let running: Vec<_> = self.jobs.iter().filter(running).cloned().collect();
         match object::text(self.cron, &["spec", "concurrencyPolicy"]) {
             "Forbid" if !running.is_empty() => {
                 let text =
@@ -282,8 +295,7 @@ impl Look<'_> {
     fn list_active(&mut self) {
         let resource = served(JOBS);
         let lists = |job: &&Arc<Value>| {
-            let ours = object::annotation(job, SCHEDULED).is_some() || self.is_listed(object::uid(job));
-            ours && !is_finished(job) && !self.gone.contains(object::uid(job))
+            self.is_ours(job) && !is_finished(job) && !self.gone.contains(object::uid(job))
         };
         let known = |uid: &str| {
             object::items(self.cron, &["status", "active"]).find(|job| job["uid"] == uid).cloned()

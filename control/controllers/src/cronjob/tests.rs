@@ -190,6 +190,45 @@ fn jobs_that_went_missing_or_came_from_elsewhere() {
     assert_eq!(cluster.told(), [("UnexpectedJob".to_owned(), text.to_owned())]);
 }
 
+/// A job that is told to be nobody's runs on, and the next is made all the same.
+#[test]
+fn a_job_that_is_taken_away_is_not_missing() {
+    let mut cluster = cluster(&json!({"concurrencyPolicy": "Forbid"}));
+    cluster.pass(300);
+    cluster.settle();
+    let first = names(&cluster).remove(0);
+    let free = |job: &mut Value| {
+        job["metadata"].as_object_mut().unwrap().remove("ownerReferences");
+    };
+    assert!(cluster.objects.change(JOBS, "ns", &first, free));
+    cluster.told();
+    cluster.settle();
+    assert_eq!(cluster.get(CRON_JOBS, "tick")["status"].get("active"), None);
+    assert_eq!(cluster.told(), []);
+    cluster.pass(300);
+    cluster.settle();
+    assert_eq!(names(&cluster).len(), 2);
+    assert!(names(&cluster).contains(&first));
+}
+
+/// What somebody else has made for a cron job neither keeps it from making its own nor goes for it.
+#[test]
+fn jobs_from_elsewhere_are_not_counted() {
+    for policy in ["Forbid", "Replace"] {
+        let mut cluster = cluster(&json!({"concurrencyPolicy": policy}));
+        let cron = cluster.get(CRON_JOBS, "tick");
+        cluster.objects.put(
+            JOBS,
+            json!({"metadata": {"name": "by-hand", "namespace": "ns", "ownerReferences": [owner::reference(CRON_JOBS, &cron)]}}),
+        );
+        cluster.pass(300);
+        cluster.round();
+        cluster.round();
+        let made = format!("tick-{}", minute("2026-01-01T12:05:00Z"));
+        assert_eq!(names(&cluster), ["by-hand".to_owned(), made], "{policy}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
 
