@@ -200,7 +200,7 @@ fn find<T>(all: &BTreeMap<String, Arc<T>>, id: &str) -> Option<Arc<T>> {
 
 /// Removes a tree; its absence is no error.
 pub(crate) fn remove_tree(path: &Path) -> Result<(), Failure> {
-    match std::fs::remove_dir_all(path) {
+    match linux::remove::tree(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Failure::io("remove", path)(error)),
         _ => Ok(()),
     }

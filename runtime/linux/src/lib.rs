@@ -10,6 +10,7 @@ pub mod interface;
 pub mod mount;
 pub mod packet;
 pub mod process;
+pub mod remove;
 pub mod sealed;
 pub mod seccomp;
 pub mod signalfd;

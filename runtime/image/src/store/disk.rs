@@ -114,7 +114,7 @@ pub(crate) fn names(path: &Path) -> Result<Vec<String>, StoreError> {
 /// Removes a file or a tree; its absence is no error.
 pub(crate) fn remove(path: &Path) -> Result<(), StoreError> {
     let removed = match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(metadata) if metadata.is_dir() => linux::remove::tree(path),
         Ok(_) => fs::remove_file(path),
         Err(e) => Err(e),
     };
