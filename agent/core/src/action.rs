@@ -90,6 +90,15 @@ pub enum Action {
         /// Why, for people.
         reason: String,
     },
+    /// Let a container that is being stopped have less time.
+    HurryContainer {
+        /// Its name.
+        name: String,
+        /// Its id.
+        id: String,
+        /// How long it may take from now on before it is killed, in seconds.
+        grace_seconds: i64,
+    },
     /// Remove a container that does not run.
     RemoveContainer {
         /// Its name.
@@ -132,6 +141,8 @@ pub enum Object {
     PostStart(String),
     /// The preStop hook of a container.
     PreStop(String),
+    /// How long a container may take that is being stopped.
+    Hurry(String),
     /// The pod as a whole.
     Pod,
 }
@@ -154,6 +165,7 @@ impl Action {
             | Self::RemoveContainer { name, .. } => Object::Container(name.clone()),
             Self::PostStart { name, .. } => Object::PostStart(name.clone()),
             Self::PreStop { name, .. } => Object::PreStop(name.clone()),
+            Self::HurryContainer { name, .. } => Object::Hurry(name.clone()),
             Self::Forget => Object::Pod,
         }
     }
@@ -190,6 +202,7 @@ impl fmt::Display for Object {
             Self::Container(name) => write!(f, "container {name}"),
             Self::PostStart(name) => write!(f, "postStart hook of container {name}"),
             Self::PreStop(name) => write!(f, "preStop hook of container {name}"),
+            Self::Hurry(name) => write!(f, "hurry of container {name}"),
             Self::Pod => f.write_str("pod"),
         }
     }

@@ -8,9 +8,11 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container as Spec, ContainerStatus, LinuxContainerUser, Pod, PodStatus};
 use serde::{Deserialize, Serialize};
 
-use crate::action::Object;
+use crate::action::{Action, Object};
 use crate::quantity::Amount;
 use crate::resources::Limits;
+use crate::status::Outcome;
+use crate::time::seconds_later;
 use crate::{pod, status};
 
 /// The node at one moment.
@@ -64,12 +66,16 @@ pub struct ObservedPod {
     pub failures: BTreeMap<Object, Failure>,
     /// What is being done right now.
     pub in_flight: BTreeSet<Object>,
+    /// By when containers that are being stopped are killed, by name.
+    pub stopping: BTreeMap<String, Timestamp>,
     /// Probe results by container id.
     pub health: BTreeMap<String, Health>,
     /// Lifecycle hooks by container id.
     pub hooks: BTreeMap<String, Hooks>,
     /// It takes more of the node than it may: when that was seen, and what, for people.
     pub evicted: Option<(Timestamp, String)>,
+    /// How it has ended for the API, be it by somebody else's word.
+    pub closed: Option<Outcome>,
     /// The status last given: transition times and what is kept after containers are gone come from it.
     pub status: Option<PodStatus>,
 }
@@ -236,6 +242,39 @@ pub enum HookState {
 }
 
 impl ObservedPod {
+    /// The API tells of its status: a pod that has ended there ends here.
+    pub fn hear(&mut self, told: &PodStatus, now: Timestamp) {
+        let phase = told.phase.as_deref();
+        if self.closed.is_none() && matches!(phase, Some("Succeeded" | "Failed")) {
+            self.closed = Some(Outcome {
+                succeeded: phase == Some("Succeeded"),
+                since: now,
+                why: "The pod has ended".into(),
+                grace_seconds: 0,
+                reason: told.reason.clone(),
+                message: told.message.clone(),
+            });
+        }
+    }
+
+    /// An action begins; its object is busy until [`ObservedPod::end`].
+    pub fn begin(&mut self, action: &Action, now: Timestamp) {
+        if let Action::StopContainer { name, grace_seconds, .. }
+        | Action::HurryContainer { name, grace_seconds, .. } = action
+        {
+            self.stopping.insert(name.clone(), seconds_later(now, *grace_seconds));
+        }
+        self.in_flight.insert(action.object());
+    }
+
+    /// An action is over, and its pod has been looked at since.
+    pub fn end(&mut self, action: &Action) {
+        if let Action::StopContainer { name, .. } = action {
+            self.stopping.remove(name);
+        }
+        self.in_flight.remove(&action.object());
+    }
+
     /// The newest sandbox.
     #[must_use]
     pub fn newest_sandbox(&self) -> Option<&Sandbox> {

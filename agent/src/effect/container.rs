@@ -226,10 +226,16 @@ impl Effects {
             if reason == "Stopping container" { format!("{reason} {name}") } else { reason.to_owned() };
         self.event(order, false, "Killing", &text, Some(name));
         linux::crash::point("agent.container.stopping");
+        let result = self.hurry_container(id, grace_seconds).await;
+        linux::crash::point("agent.container.stopped");
+        result
+    }
+
+    /// Stops a container, or lets one that is being stopped have no more time than this.
+    pub(super) async fn hurry_container(&self, id: &str, grace_seconds: i64) -> Result<(), EffectFailed> {
         let request = cri::StopContainerRequest { container_id: id.to_owned(), timeout: grace_seconds };
         let limit = CALL + Duration::from_secs(grace_seconds.unsigned_abs());
         let result = within(limit, self.cri.runtime.clone().stop_container(request)).await;
-        linux::crash::point("agent.container.stopped");
         gone_is_done(result).map_err(|status| EffectFailed::new("FailedKillPod", status.message()))
     }
 

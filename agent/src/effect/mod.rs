@@ -127,6 +127,7 @@ impl Effects {
             StopContainer { name, id, grace_seconds, reason } => {
                 self.stop_container(order, name, id, *grace_seconds, reason).await?;
             }
+            HurryContainer { id, grace_seconds, .. } => self.hurry_container(id, *grace_seconds).await?,
             RemoveContainer { name, id } => self.remove_container(order, name, id).await?,
             ResizeContainer { name, id } => self.resize_container(order, name, id).await?,
             PostStart { name, id } => self.post_start(order, name, id).await?,

@@ -143,7 +143,7 @@ impl Sync {
         let now = self.effects.clock.now();
         let object = action.object();
         let seen = self.observed.pods.entry(uid.to_owned()).or_default();
-        seen.in_flight.remove(&object);
+        seen.end(action);
         let book = self.books.entry(uid.to_owned()).or_default();
         book.urgent |= hook_done(seen, action, &result, now);
         match &result {

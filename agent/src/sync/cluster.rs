@@ -60,6 +60,10 @@ impl Sync {
     /// The API wants a pod, or has changed it.
     fn want(&mut self, bound: Bound) {
         let Bound { uid, pod, status, end } = bound;
+        let now = self.effects.clock.now();
+        if let Some(seen) = self.observed.pods.get_mut(&uid) {
+            seen.hear(&status, now);
+        }
         let known = self.desired.pods.iter_mut().find(|p| p.uid == uid);
         match known {
             Some(known) if *known.wanted.as_ref().unwrap_or(&known.pod) != pod => {

@@ -262,7 +262,7 @@ impl Sync {
         let seen = self.observed.pods.entry(uid.to_owned()).or_default();
         match action.object() {
             Object::Image(image) => self.observed.images.entry(image).or_default().in_flight = true,
-            object => drop(seen.in_flight.insert(object)),
+            _ => seen.begin(action, self.effects.clock.now()),
         }
         if matches!(action, Action::PrepareVolumes | Action::UpdateVolumes) {
             // What changes from now on may be seen by the effect, or not.
@@ -365,6 +365,7 @@ fn changes_cri(action: &Action) -> bool {
             | Action::EnsureImage { .. }
             | Action::PostStart { .. }
             | Action::PreStop { .. }
+            | Action::HurryContainer { .. }
             | Action::TeardownVolumes
             | Action::RemoveCgroup
             | Action::Forget

@@ -287,6 +287,9 @@ impl Agent {
     }
 
     fn want(&mut self, pod: Arc<k8s_openapi::api::core::v1::Pod>, uid: &str, status: PodStatus, now: Now) {
+        if let Some(seen) = self.observed.pods.get_mut(uid) {
+            seen.hear(&status, now.clock);
+        }
         if self.over.contains(uid) || self.desired.pods.iter().any(|p| p.uid == uid) {
             return;
         }

@@ -161,11 +161,12 @@ impl<'a> Planner<'a> {
             now: self.now,
         };
         let status = status::of(&parts);
-        let probes = if self.desired.end.is_some() || self.outcome().is_some() {
-            Vec::new()
-        } else {
-            probe::targets(&self.desired.pod, self.seen)
+        let mut probes = match self.outcome() {
+            Some(_) => Vec::new(),
+            None => probe::targets(&self.desired.pod, self.seen),
         };
+        // Who is about to go may still serve those who have nobody else.
+        probes.retain(|target| self.desired.end.is_none() || target.kind == probe::Kind::Readiness);
         PodView { status, waits: self.waits, probes }
     }
 

@@ -33,6 +33,11 @@ impl Planner<'_> {
             return;
         }
         let grace_seconds = seconds_until(deadline, self.now).max(GRACE_SECONDS_MIN);
+        // It is being stopped, and was given more time than it has by now; graces are whole seconds.
+        let by = seconds_later(self.now, grace_seconds + 1);
+        if self.seen.stopping.get(&name).is_some_and(|given| by <= *given) {
+            self.act(Action::HurryContainer { name: name.clone(), id: id.clone(), grace_seconds });
+        }
         self.act(Action::StopContainer { name, id, grace_seconds, reason: why.to_owned() });
     }
 

@@ -4,9 +4,11 @@ mod api;
 mod laws;
 mod model;
 
+use k8s_openapi::api::core::v1::PodStatus;
+
 use self::model::*;
 use crate::probe::Kind;
-use crate::{Action, Object, State};
+use crate::{Action, Object, State, Termination};
 
 fn phase(model: &mut Model) -> String {
     model.status().phase.unwrap()
@@ -198,6 +200,50 @@ fn termination_runs_hooks_at_once_and_stops_in_order() {
     assert_eq!(words(&mut model), ["stop s 2s"], "there is always a moment");
 }
 
+/// Of two ends the earlier one counts, also for what is being stopped by the later one.
+#[test]
+fn a_shorter_grace_hurries_what_is_being_stopped() {
+    let mut model = Model::with(pod("Always", vec![], vec![container("a")]));
+    model.settle();
+    let words = |model: &mut Model| model.plan().actions.iter().map(|a| word(&a.action)).collect::<Vec<_>>();
+    let end = |model: &mut Model, grace_seconds| {
+        let requested_at = model.now;
+        model.desired.pods[0].end = Some(Termination { requested_at, grace_seconds });
+    };
+    let begin = |model: &mut Model| {
+        let (now, action) = (model.now, model.plan().actions.remove(0).action);
+        model.seen("u").begin(&action, now);
+    };
+    end(&mut model, 300);
+    assert_eq!(words(&mut model), ["stop a 300s"]);
+    begin(&mut model);
+    assert_eq!(words(&mut model), [""; 0]);
+    model.pass(10);
+    assert_eq!(words(&mut model), [""; 0]);
+    end(&mut model, 5);
+    assert_eq!(words(&mut model), ["hurry a 5s"]);
+    begin(&mut model);
+    assert_eq!(words(&mut model), [""; 0]);
+    model.pass(1);
+    assert_eq!(words(&mut model), [""; 0], "it has no less time than it was given");
+}
+
+/// Somebody has called a pod failed while its node was away, and could not delete it.
+#[test]
+fn what_has_ended_for_the_api_ends_here() {
+    let mut model = Model::with(pod("Always", vec![], vec![container("a")]));
+    model.settle();
+    model.take();
+    let now = model.now;
+    let told = |phase: &str| PodStatus { phase: Some(phase.to_owned()), ..PodStatus::default() };
+    model.seen("u").hear(&told("Running"), now);
+    model.settle();
+    model.seen("u").hear(&told("Failed"), now);
+    model.settle();
+    assert_eq!(model.take(), ["stop a 30s", "stop sandbox", "no volumes"]);
+    assert_eq!(phase(&mut model), "Failed");
+}
+
 #[test]
 fn a_sidecar_does_not_wait_for_ever_for_its_turn() {
     let mut model = Model::with(pod("Always", vec![sidecar("s")], vec![container("a")]));
@@ -230,6 +276,23 @@ fn probes_gate_and_kill() {
     model.settle();
     assert_eq!(model.take(), ["stop a 30s", "create a 1", "start a"]);
     assert_eq!(states(&mut model), "a=run", "what was known of the old attempt is not of the new one");
+}
+
+/// A service that has no other endpoints goes on to lead there.
+#[test]
+fn who_ends_is_ready_until_it_has() {
+    let mut model = Model::with(pod("Always", vec![], vec![probed(container("a"), false, true, true)]));
+    model.settle();
+    model.probed("a", Kind::Readiness, true);
+    model.end("u");
+    let targets = model.plan().pods.remove("u").unwrap().probes;
+    assert_eq!(targets.iter().map(|t| t.kind).collect::<Vec<_>>(), [Kind::Readiness]);
+    assert_eq!((states(&mut model).as_str(), condition(&mut model, "Ready").as_str()), ("a=run+", "True"));
+    model.probed("a", Kind::Readiness, false);
+    assert_eq!(states(&mut model), "a=run");
+    model.probed("a", Kind::Readiness, true);
+    model.exit("a", 0);
+    assert_eq!(states(&mut model), "a=exit 0");
 }
 
 #[test]

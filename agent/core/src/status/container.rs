@@ -52,7 +52,7 @@ pub(super) fn status(parts: &Parts<'_>, spec: &Spec, ended: bool) -> ContainerSt
     let succeeded = latest.exit().is_some_and(|exit| exit.exit_code == 0);
     ContainerStatus {
         name: spec.name.clone(),
-        ready: if init && !sidecar { succeeded } else { !terminating && ready(spec, latest, parts.seen) },
+        ready: if init && !sidecar { succeeded } else { ready(spec, latest, parts.seen) },
         started: Some(started(spec, latest, parts.seen)),
         restart_count: i32::try_from(latest.attempt).unwrap_or(i32::MAX),
         image: if latest.image.is_empty() { pod::image(spec).to_owned() } else { latest.image.clone() },

@@ -80,6 +80,9 @@ pub fn outcome(desired: &DesiredPod, seen: &ObservedPod, now: Timestamp) -> Opti
     let done = |succeeded, since| {
         Some(Outcome { succeeded, since, why: why.into(), grace_seconds, reason: None, message: None })
     };
+    if let Some(closed) = &seen.closed {
+        return Some(Outcome { grace_seconds, ..closed.clone() });
+    }
     if let Some(exit) = failed_init(desired, seen) {
         return done(false, exit.finished_at);
     }

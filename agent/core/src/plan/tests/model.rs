@@ -318,6 +318,7 @@ pub(crate) fn word(action: &Action) -> String {
         Action::PostStart { name, .. } => format!("postStart {name}"),
         Action::PreStop { name, .. } => format!("preStop {name}"),
         Action::StopContainer { name, grace_seconds, .. } => format!("stop {name} {grace_seconds}s"),
+        Action::HurryContainer { name, grace_seconds, .. } => format!("hurry {name} {grace_seconds}s"),
         Action::RemoveContainer { name, .. } => format!("remove {name}"),
         Action::StopSandbox { .. } => "stop sandbox".into(),
         Action::RemoveSandbox { .. } => "remove sandbox".into(),
