@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <pods>/<uid>/volumes/kubernetes.io~<kind>/<volume>
+//!             /plugins/kubernetes.io~empty-dir/<volume>/ready   an emptyDir is the pod's own from here on
 //!             /volume-subpaths/<container>/<n>         bind mounts of subPaths
 //!             /containers/<container>/<attempt>        termination messages
 //!             /etc-hosts
@@ -165,7 +166,8 @@ fn one(dir: &PodDir, made: &Made<'_>, volume: &Volume) -> Result<bool, VolumeFai
         Source::Path(path) => path,
     };
     if let Some(source) = &volume.empty_dir {
-        empty_dir(&path, source, pod, group)?;
+        let ready = dir.0.join("plugins/kubernetes.io~empty-dir").join(&volume.name).join("ready");
+        empty_dir(&path, &ready, source, (pod, group))?;
     } else if let Some(source) = &volume.host_path {
         host_path::check(&volume.name, source)?;
     } else {
@@ -185,11 +187,12 @@ fn one(dir: &PodDir, made: &Made<'_>, volume: &Volume) -> Result<bool, VolumeFai
     Ok(true)
 }
 
+/// Makes an emptyDir, once: `ready` says that it was. What its containers make of its mode and owner stays.
 fn empty_dir(
     path: &Path,
+    ready: &Path,
     source: &EmptyDirVolumeSource,
-    pod: &Pod,
-    group: Option<u32>,
+    (pod, group): (&Pod, Option<u32>),
 ) -> Result<(), VolumeFailed> {
     let memory = match source.medium.as_deref().unwrap_or_default() {
         "" => None,
@@ -200,7 +203,14 @@ fn empty_dir(
         }
         medium => return Err(VolumeFailed::Medium(medium.to_owned())),
     };
-    directory(path, memory, group)
+    // A restart of the machine leaves the directory on which the memory was mounted.
+    if ready.exists() && path.exists() && (memory.is_none() || is_mount_point(path)?) {
+        return Ok(());
+    }
+    directory(path, memory, group)?;
+    let above = ready.parent().unwrap_or(ready);
+    fs::create_dir_all(above).map_err(failed("make directory", above))?;
+    fs::write(ready, "").map_err(failed("write", ready))
 }
 
 /// Makes the directory of a volume, on disk or in `memory` of at most so many bytes. What is in it is kept.

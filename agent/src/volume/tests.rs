@@ -82,8 +82,11 @@ fn empty_dirs_are_for_everybody_and_kept() {
     let path = lab.pod_dir().volume("empty-dir", "v");
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o777);
     fs::write(path.join("kept"), "").unwrap();
+    // What a container made of it stays when volumes are written anew.
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o1700)).unwrap();
     lab.prepare().unwrap();
     assert!(path.join("kept").exists());
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o1700);
     let mounts = lab.mounts().unwrap();
     assert_eq!((mounts[0].container_path.as_str(), mounts[0].readonly), ("/v", true));
     assert_eq!(Path::new(&mounts[0].host_path), path);
