@@ -115,6 +115,20 @@ pub(crate) async fn tcp(place: &Place<'_>, action: &TCPSocketAction, limit: Dura
 
 /// GETs; the status has to be 200 to 399. A redirect to another host is not followed and counts as success.
 pub(crate) async fn http_get(place: &Place<'_>, action: &HTTPGetAction, limit: Duration) -> Answer {
+    http(place, action, limit, |status| (200..400).contains(&status)).await
+}
+
+/// GETs, as a hook does; any answer is a success.
+pub(crate) async fn http_call(place: &Place<'_>, action: &HTTPGetAction, limit: Duration) -> Answer {
+    http(place, action, limit, |_| true).await
+}
+
+async fn http(
+    place: &Place<'_>,
+    action: &HTTPGetAction,
+    limit: Duration,
+    is_good: impl Fn(u16) -> bool,
+) -> Answer {
     let (host, port) = match target(place, action.host.as_deref(), &action.port) {
         Ok(target) => target,
         Err(text) => return Answer::nothing(text),
@@ -124,7 +138,7 @@ pub(crate) async fn http_get(place: &Place<'_>, action: &HTTPGetAction, limit: D
     let slash = if path.starts_with('/') { "" } else { "/" };
     let bracketed = if host.contains(':') { format!("[{host}]") } else { host };
     let url = format!("{scheme}://{bracketed}:{port}{slash}{path}");
-    match tokio::time::timeout(limit, follow(url.clone(), action)).await {
+    match tokio::time::timeout(limit, follow(url.clone(), action, is_good)).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => Answer::no(format!("Get {url:?}: {error}")),
         Err(_) => Answer::no(format!(
@@ -135,7 +149,11 @@ pub(crate) async fn http_get(place: &Place<'_>, action: &HTTPGetAction, limit: D
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-async fn follow(url: String, action: &HTTPGetAction) -> Result<Answer, Failure> {
+async fn follow(
+    url: String,
+    action: &HTTPGetAction,
+    is_good: impl Fn(u16) -> bool,
+) -> Result<Answer, Failure> {
     let mut uri: http::Uri = url.parse()?;
     let first = uri.host().map(str::to_owned);
     for _ in 0..REDIRECTS_MAX {
@@ -143,8 +161,7 @@ async fn follow(url: String, action: &HTTPGetAction) -> Result<Answer, Failure> 
         let next = location.filter(|_| status.is_redirection());
         let Some(next) = next else {
             let text = format!("HTTP probe failed with statuscode: {}", status.as_u16());
-            let good = (200..400).contains(&status.as_u16());
-            return Ok(if good { Answer::yes(body) } else { Answer::no(text) });
+            return Ok(if is_good(status.as_u16()) { Answer::yes(body) } else { Answer::no(text) });
         };
         let next = resolve(&uri, &next)?;
         if next.host().map(str::to_owned) != first {

@@ -47,7 +47,7 @@ impl Effects {
         let place = Place { cri: &self.cri, id, spec: &spec, ip: ips.first().copied() };
         let answer = match &handler {
             LifecycleHandler { exec: Some(action), .. } => reach::exec(&place, action, limit).await,
-            LifecycleHandler { http_get: Some(action), .. } => reach::http_get(&place, action, limit).await,
+            LifecycleHandler { http_get: Some(action), .. } => reach::http_call(&place, action, limit).await,
             LifecycleHandler { sleep: Some(action), .. } => {
                 let wanted = Duration::from_secs(u64::try_from(action.seconds).unwrap_or(0));
                 tokio::time::sleep(wanted.min(limit)).await;

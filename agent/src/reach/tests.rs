@@ -32,8 +32,11 @@ fn response(status: &str, headers: &str, body: &str) -> String {
 async fn probe(action: &HTTPGetAction) -> Answer {
     let cri = Cri::lazy(std::path::Path::new("/nowhere"));
     let spec = Spec { name: "c".into(), ..Spec::default() };
-    let place = Place { cri: &cri, id: "i", spec: &spec, ip: Some("127.0.0.1".parse().unwrap()) };
-    http_get(&place, action, LIMIT).await
+    http_get(&place(&cri, &spec), action, LIMIT).await
+}
+
+fn place<'a>(cri: &'a Cri, spec: &'a Spec) -> Place<'a> {
+    Place { cri, id: "i", spec, ip: Some("127.0.0.1".parse().unwrap()) }
 }
 
 fn action(port: u16, path: &str) -> HTTPGetAction {
@@ -59,6 +62,22 @@ async fn statuses() {
             "{asked}"
         );
     }
+}
+
+/// A hook has done its work when somebody has answered.
+#[tokio::test]
+async fn a_hook_takes_any_answer() {
+    let cri = Cri::lazy(std::path::Path::new("/nowhere"));
+    let spec = Spec { name: "c".into(), ..Spec::default() };
+    for status in ["200 OK", "404 Not Found", "503 No"] {
+        let (port, _) = serve(vec![response(status, "", "")]).await;
+        let answer = http_call(&place(&cri, &spec), &action(port, "/"), LIMIT).await;
+        assert!(answer.ok(), "{status}: {answer:?}");
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    assert!(!http_call(&place(&cri, &spec), &action(port, "/"), LIMIT).await.ok());
 }
 
 #[tokio::test]
@@ -97,7 +116,7 @@ async fn nobody_listens() {
         ..Default::default()
     }];
     let spec = Spec { name: "c".into(), ports: Some(ports), ..Spec::default() };
-    let place = Place { cri: &cri, id: "i", spec: &spec, ip: Some("127.0.0.1".parse().unwrap()) };
+    let place = place(&cri, &spec);
     let named = |name: &str| TCPSocketAction { host: None, port: IntOrString::String(name.into()) };
     assert!(tcp(&place, &named("web"), LIMIT).await.ok());
     assert!(tcp(&place, &named("none"), LIMIT).await.text.contains("has no port"));
