@@ -70,7 +70,7 @@ impl Teller {
                     let message = format!("Preempted by pod {} on node {}", pod.uid, preemption.node);
                     self.say(victim, "Normal", "Preempted", "Preempting", message);
                 }
-                Err(error) if matches!(error.code(), Some(404 | 409)) => {}
+                Err(error) if error.code() == Some(404) => {}
                 Err(error) => {
                     tracing::warn!(namespace = victim.namespace, pod = victim.name, %error, "not sent away");
                     is_done = false;

@@ -159,7 +159,7 @@ impl Placer {
         if !errand.binds {
             errand.is_done &= match answer {
                 Ok(_) => true,
-                Err(Trouble::Status(status)) => matches!(status.code, 404 | 409),
+                Err(Trouble::Status(status)) => status.code == 404,
                 Err(Trouble::Unanswered) => false,
             };
             return;
