@@ -8,6 +8,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
+use crate::reply::Budget;
+
 /// Tells the time; tests give their own.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
@@ -50,6 +52,8 @@ pub struct Config {
     pub connections: usize,
     /// The largest body of a request, in bytes.
     pub body_limit: usize,
+    /// How much of all such bodies is held at once; clones of the configuration share it.
+    pub bodies: Budget,
     /// How often certificates and keys are looked at.
     pub renewal: Duration,
     /// The time.
@@ -78,6 +82,7 @@ impl Config {
             queue: 128,
             connections: 16_384,
             body_limit: 3 << 20,
+            bodies: Budget::new(64 << 20, 256 << 20),
             renewal: Duration::from_secs(600),
             clock: Arc::new(Timestamp::now),
         }

@@ -197,10 +197,16 @@ async fn run(
     if asked.info.is_long_running() {
         return rest::handle(server, context, Request::from_parts(parts, body)).await;
     }
-    // The body is here before a seat is taken: a client that sends slowly keeps nobody waiting but itself.
-    let body = match reply::read(body, server.config.body_limit).await {
+    // The body is here before a seat is taken: a client that sends slowly keeps nobody waiting but itself. What is here
+    // is counted until the answer.
+    let mut share = server.config.bodies.share(&context.user.name);
+    let body = match reply::read_within(body, server.config.body_limit, &mut share).await {
         Ok(body) => body,
-        Err(status) => return reply::status(&status),
+        Err(status) => {
+            let turned_away = u64::from(status.code == 429);
+            server.metrics.turned_away.fetch_add(turned_away, Ordering::Relaxed);
+            return reply::status(&status);
+        }
     };
     let client = context.user.name.as_str().into();
     let namespace = asked.info.target.as_ref().map_or("", |t| t.namespace.as_str());

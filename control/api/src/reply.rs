@@ -1,11 +1,15 @@
 //! The bodies of requests and answers, and the answers that every part of the server gives.
 
+mod budget;
+
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use proto_kube::Status;
 use serde_json::Value;
+
+pub use budget::{Budget, Share};
 
 /// Why a body broke off.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -70,20 +74,40 @@ const FORGOTTEN: usize = 64 << 20;
 ///
 /// # Errors
 /// 413 when it is larger, 400 when it breaks off.
-pub async fn read(mut body: Body, most: usize) -> Result<Bytes, Status> {
-    let (mut bytes, mut size) = (BytesMut::new(), 0);
+pub async fn read(body: Body, most: usize) -> Result<Bytes, Status> {
+    take(body, most, None).await
+}
+
+/// The same, of which no more is held than the share allows.
+///
+/// # Errors
+/// 429 besides, when that is not enough.
+pub async fn read_within(body: Body, most: usize, share: &mut Share) -> Result<Bytes, Status> {
+    take(body, most, Some(share)).await
+}
+
+async fn take(mut body: Body, most: usize, mut share: Option<&mut Share>) -> Result<Bytes, Status> {
+    let (mut bytes, mut size, mut room) = (BytesMut::new(), 0, true);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Status::bad_request(format!("reading the body: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
         size += data.len();
-        if size <= most {
+        room = room && size <= most && share.as_mut().is_none_or(|share| share.grow(data.len()));
+        if room {
             bytes.extend_from_slice(&data);
-        } else {
-            bytes = BytesMut::new();
-            if size > most + FORGOTTEN {
-                break;
-            }
+            continue;
+        }
+        bytes = BytesMut::new();
+        if let Some(share) = &mut share {
+            share.clear();
+        }
+        if size > most + FORGOTTEN {
+            break;
         }
     }
-    if size > most { Err(Status::too_large(most)) } else { Ok(bytes.freeze()) }
+    match room {
+        true => Ok(bytes.freeze()),
+        false if size > most => Err(Status::too_large(most)),
+        false => Err(Status::too_many_requests("Too many large requests, please try again later.", 1)),
+    }
 }

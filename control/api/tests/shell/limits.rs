@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use apiserver::Config;
+use apiserver::reply::Budget;
 use futures_util::future::join_all;
 use http::Method;
 use serde_json::json;
@@ -22,6 +23,37 @@ async fn bodies_are_limited() {
         let answer = admin.send(Method::POST, "/api/v1/namespaces/default/configmaps", body.clone()).await;
         assert_eq!((answer.code, answer.json()["reason"].clone()), (413, json!("RequestEntityTooLarge")));
     }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn the_bodies_of_one_leave_room_for_others() {
+    use tokio::io::AsyncWriteExt as _;
+    const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+    let mut config = Config::in_memory();
+    config.bodies = Budget::new(1 << 20, 4 << 20);
+    let running = Running::with(config).await;
+    let held = || running.server.config.bodies.held();
+    let user = |name| running.user(name, &["system:masters"]);
+    let (noisy, quiet) = (user("noisy"), user("quiet"));
+    let map = |name| json!({"metadata": {"name": name}});
+    // All but one byte of a body.
+    let mut half = noisy.connect(&["http/1.1"]).await;
+    let length = 1 << 20;
+    let head = format!("POST {MAPS} HTTP/1.1\r\nhost: test\r\ncontent-length: {length}\r\n\r\n");
+    half.write_all(head.as_bytes()).await.unwrap();
+    half.write_all(&vec![b' '; length - 1]).await.unwrap();
+    half.flush().await.unwrap();
+    crate::client::until("it is held", async || held() == length - 1).await;
+    let refused = noisy.post(MAPS, &map("a")).await;
+    assert_eq!((refused.code, refused.header("retry-after")), (429, "1"), "{}", refused.text());
+    assert_eq!(refused.json()["reason"], "TooManyRequests");
+    assert_eq!(noisy.get(MAPS).await.code, 200);
+    assert_eq!(quiet.post(MAPS, &map("b")).await.code, 201);
+    drop(half);
+    crate::client::until("it is given back", async || held() == 0).await;
+    assert_eq!(noisy.post(MAPS, &map("a")).await.code, 201);
+    assert_eq!(held(), 0);
     running.stop().await;
 }
 
