@@ -260,9 +260,14 @@ pub(crate) fn add_name(names: &mut Names, name: &GeneralName<'_>) -> bool {
     true
 }
 
-/// Whether [`read_name`] sees all that others might see: a name in another alphabet, as of T61String, it passes over.
+/// Whether [`read_name`] sees what others see: a text of another alphabet, as of T61String, it passes over, and a tag in
+/// the long form others take for something else.
 pub(crate) fn is_readable(name: &X509Name<'_>) -> bool {
-    name.iter_common_name().chain(name.iter_organization()).all(|part| part.as_str().is_ok())
+    /// UTF8String, NumericString, PrintableString, IA5String.
+    const TEXTS: [&[u8]; 4] = [&[0x0c], &[0x12], &[0x13], &[0x16]];
+    name.iter_common_name().chain(name.iter_organization()).all(|part| {
+        part.as_str().is_ok() && part.attr_value().header.raw_tag().is_some_and(|tag| TEXTS.contains(&tag))
+    })
 }
 
 /// Common name and organizations of a DER name.

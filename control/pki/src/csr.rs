@@ -167,6 +167,7 @@ pub(crate) fn validity(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::der;
 
     fn csr(common_name: &str, organizations: &[&str], dns: &[&str]) -> Csr {
         Csr {
@@ -248,6 +249,15 @@ mod tests {
             DnValue::BmpString(masters.try_into().unwrap()),
         ] {
             assert!(read(organization).unwrap_err().to_string().contains("the subject has a name"));
+        }
+        // The tags 12 in the long form, of another class, and as it should be.
+        let key = crate::Key::generate().unwrap();
+        for (tag, is_read) in [(&[0x1f, 0x0c][..], false), (&[0x8c], false), (&[0x0c], true)] {
+            let value = [tag, &[14], masters.as_bytes()].concat();
+            let pair = der::join(der::SEQUENCE, &[der::oid(&[2, 5, 4, 10]), value]);
+            let subject = der::join(der::SEQUENCE, &[der::join(der::SET, &[pair])]);
+            let request = crate::request::of_subject(&key, subject, &[]).unwrap();
+            assert_eq!(Csr::from_pem(request.as_bytes()).is_ok(), is_read, "{tag:?}");
         }
     }
 

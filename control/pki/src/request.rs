@@ -16,8 +16,12 @@ pub fn request(key: &Key, common_name: &str, organizations: &[&str], names: &Nam
     let extensions = alternative_names(names).map(|names| join(SEQUENCE, &[names]));
     let attribute = |list| join(SEQUENCE, &[oid(EXTENSION_REQUEST), join(SET, &[list])]);
     let attributes: Vec<_> = extensions.map(attribute).into_iter().collect();
-    let subject = subject(common_name, organizations.iter().copied());
-    let info = join(SEQUENCE, &[element(INTEGER, &[0]), subject, key.spki(), join(0xa0, &attributes)]);
+    of_subject(key, subject(common_name, organizations.iter().copied()), &attributes)
+}
+
+/// Asks for a certificate of a DER name. Returns PEM.
+pub(crate) fn of_subject(key: &Key, subject: Vec<u8>, attributes: &[Vec<u8>]) -> Result<String, Error> {
+    let info = join(SEQUENCE, &[element(INTEGER, &[0]), subject, key.spki(), join(0xa0, attributes)]);
     let signature = der::bits(&key.sign_der(&info)?);
     let algorithm = join(SEQUENCE, &[oid(ECDSA_SHA256)]);
     Ok(pem("CERTIFICATE REQUEST", &join(SEQUENCE, &[info, algorithm, signature])))
