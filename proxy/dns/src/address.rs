@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use netlink::route::Route;
 
-use crate::Error;
+use crate::{Error, guard};
 
 fn record(run_dir: &Path) -> PathBuf {
     run_dir.join("dns-addresses")
@@ -44,11 +44,16 @@ pub(crate) fn ensure(run_dir: &Path, addresses: &[IpAddr]) -> Result<(), Error> 
     Ok(())
 }
 
-/// Takes from `lo` the addresses that [`run`](crate::run) put there, as its `run_dir` says.
+/// Takes from `lo` the addresses that [`run`](crate::run) put there, as its `run_dir` says, and removes its table.
 ///
 /// # Errors
 /// When the kernel or the file system refuses.
 pub fn cleanup(run_dir: &Path) -> Result<(), Error> {
+    remove(run_dir)?;
+    Ok(guard::remove()?)
+}
+
+fn remove(run_dir: &Path) -> Result<(), Error> {
     let ours = recorded(run_dir);
     if ours.is_empty() {
         return Ok(());

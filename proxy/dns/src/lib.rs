@@ -14,6 +14,7 @@ pub mod cache;
 mod forward;
 #[doc(hidden)]
 pub mod fuzz;
+mod guard;
 mod http;
 pub mod message;
 mod metrics;

@@ -24,7 +24,7 @@ use crate::message::{Data, Query, Rcode, Record, Reply, Unreadable, kind};
 use crate::metrics::Metrics;
 use crate::name::Name;
 use crate::zone::Zone;
-use crate::{Config, Error, address, http};
+use crate::{Config, Error, address, guard, http};
 
 /// How much of one client's is worked at that upstream servers have to be asked for, connections included.
 const CLIENT_MAX: usize = 150;
@@ -200,6 +200,10 @@ impl Server {
         let domain = Name::from_text(&config.domain).ok_or_else(|| Error::Domain(config.domain.clone()))?;
         if let Some(run_dir) = &config.run_dir {
             address::ensure(run_dir, &config.addresses)?;
+            // most nodes have no such pod: better answers than none
+            if let Err(error) = guard::ensure(&config.addresses, config.port) {
+                warn!(%error, "a pod with hostPort {} would be asked instead of the name service", config.port);
+            }
         }
         let (mut udp, mut tcp) = (Vec::new(), Vec::new());
         for ip in &config.addresses {
@@ -328,9 +332,12 @@ async fn look(inner: Arc<Inner>, config: Config) {
         tokio::time::sleep(LOOK).await;
         let Some(run_dir) = config.run_dir.clone() else { continue };
         let addresses = config.addresses.clone();
-        let ensured = tokio::task::spawn_blocking(move || address::ensure(&run_dir, &addresses)).await;
-        if let Ok(Err(error)) = ensured {
-            warn!(%error, "the name service's addresses cannot be kept on lo");
+        let ensure = move || {
+            address::ensure(&run_dir, &addresses)?;
+            Ok::<_, Error>(guard::ensure(&addresses, config.port)?)
+        };
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(ensure).await {
+            warn!(%error, "the name service's addresses cannot be kept");
         }
     }
 }
