@@ -9,6 +9,8 @@ use crate::{MAPS, assert_no_panic, config_map, pss};
 
 /// How many connections of each kind hang.
 const HANGING: usize = 150;
+/// How many large bodies of one user hang: more than the server would hold of him.
+const LARGE: usize = 100;
 
 #[test]
 fn half_sent_requests_hold_nobody_up() {
@@ -48,5 +50,41 @@ fn half_sent_requests_hold_nobody_up() {
     drop((silent, heads, bodies));
     assert_eq!(raw.get(&format!("{MAPS}/half")).code, 404, "half an object was stored");
     assert_eq!(raw.get(&format!("{MAPS}/whole")).code, 200);
+    assert_no_panic(&control);
+}
+
+#[test]
+fn half_sent_bodies_fill_no_more_than_a_share() {
+    let control = Control::start().unwrap();
+    let raw = Raw::admin(&control);
+    let before = pss(&control);
+    let length = 3 << 20;
+    let begin = head(
+        "POST",
+        MAPS,
+        &[
+            ("content-type", "application/json"),
+            ("content-length", &length.to_string()),
+            ("impersonate-user", "noisy"),
+            ("impersonate-group", "system:masters"),
+        ],
+    );
+    let bytes = [begin.as_bytes(), b"\r\n", &vec![b' '; length - 1]].concat();
+    let bodies: Vec<_> = (0..LARGE)
+        .map(|_| {
+            let mut stream = raw.connect();
+            stream.write_all(&bytes).unwrap();
+            stream.flush().unwrap();
+            stream
+        })
+        .collect();
+    let body = config_map("quiet", "1").to_string();
+    let made = raw.ask("POST", MAPS, &[("content-type", "application/json")], body.as_bytes());
+    assert_eq!(made.code, 201, "{}", made.text());
+    assert_eq!(raw.get(&format!("{MAPS}/quiet")).code, 200);
+    let after = pss(&control);
+    println!("{LARGE} bodies of 3 MiB but for a byte: {before} MiB before, {after} MiB then");
+    assert!(after - before < 200, "{before} MiB before, {after} MiB then");
+    drop(bodies);
     assert_no_panic(&control);
 }
