@@ -59,7 +59,7 @@ fn remove(dir: &Path) -> anyhow::Result<()> {
     if let Some(first) = mounts.first() {
         bail!("{first} is still mounted: unmount it and run `cleat reset` again");
     }
-    match fs::remove_dir_all(dir) {
+    match linux::remove::tree(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("removing {}", dir.display()))
         }

@@ -260,7 +260,7 @@ pub(crate) fn teardown(dir: &PodDir) -> Result<(), VolumeFailed> {
             Err(error) => return Err(failed("unmount", &path)(error.into())),
         }
     }
-    match fs::remove_dir_all(&dir.0) {
+    match linux::remove::tree(&dir.0) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result.map_err(failed("remove", &dir.0)),
     }
