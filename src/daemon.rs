@@ -68,13 +68,16 @@ pub(crate) async fn agent(args: args::Agent) -> anyhow::Result<()> {
     Ok(agent::run(config, shutdown).await?)
 }
 
-/// Does what the `KubeletConfiguration` file says, if there is one.
+/// The last before an agent starts: does what the `KubeletConfiguration` file says, if there is one, and keeps the node's
+/// name for `cleat down`, which is not told it.
 pub(crate) fn obey(config: &mut agent::Config, node: &args::Node) -> anyhow::Result<()> {
-    let Some(file) = &node.config else { return Ok(()) };
-    for unsupported in config.read_kubelet_configuration(file).context("--config")? {
-        tracing::warn!("{}: {unsupported}", file.display());
+    if let Some(file) = &node.config {
+        for unsupported in config.read_kubelet_configuration(file).context("--config")? {
+            tracing::warn!("{}: {unsupported}", file.display());
+        }
     }
-    Ok(())
+    agent::keep_name(&config.data_dir, &config.node_name)
+        .with_context(|| format!("keeping the node's name in {}", config.data_dir.display()))
 }
 
 /// The CRI server's configuration; CNI plugins of ours are installed below the data directory.

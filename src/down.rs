@@ -1,11 +1,12 @@
 //! `cleat down`: ends all pods, gently, and removes what the node made outside its data directory.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use client::{Client, ClientError};
 use proto_cri::{ListPodSandboxRequest, PodSandbox, RemovePodSandboxRequest, StopPodSandboxRequest};
 use proto_kube::object;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{self, Down};
@@ -21,6 +22,10 @@ const WHO: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
 const WHO_BODY: &str = r#"{"apiVersion":"authentication.k8s.io/v1","kind":"SelfSubjectReview"}"#;
 /// How long a running daemon may take to stop; it leaves its pods, so it has little to do.
 const STOP_SECONDS: u64 = 10;
+/// How long nothing may change with pods that end, beside the longest of their grace periods.
+const STALLED: Duration = Duration::from_secs(600);
+/// How often what is waited for is told.
+const SAY: Duration = Duration::from_secs(30);
 /// How long giving a name back may take.
 const GIVE_BACK: Duration = Duration::from_secs(5);
 
@@ -48,7 +53,11 @@ pub(crate) async fn end(
         locks.push(take_over(paths, who).await?);
     }
     // An agent without manifests ends every pod it finds, as it would one whose manifest was removed.
-    let agent = agent_config(paths, &args::Node::default(), None)?;
+    let mut agent = agent_config(paths, &args::Node::default(), None)?;
+    // Its pods are found by the name it had when they were made.
+    if let Some(name) = agent::kept_name(&paths.data).context("reading the name that the node had")? {
+        agent.node_name = name;
+    }
     // A link leads to another's server, which runs by itself and may have pods that are none of ours.
     let own = !paths.cri_socket().is_symlink();
     let server = match own {
@@ -160,16 +169,21 @@ async fn take_over(paths: &Paths, who: &str) -> anyhow::Result<daemon::Lock> {
 /// Waits until the agent has ended its pods, then removes sandboxes that no agent knew where the CRI server is our own.
 /// Returns how many pods there were.
 async fn drain(node: &Node, own: bool, shutdown: &CancellationToken) -> anyhow::Result<usize> {
-    while !shutdown.is_cancelled() && node.json("/pods").await.is_err() {
+    let mut patience = Patience::new(Instant::now());
+    while !shutdown.is_cancelled()
+        && let Err(error) = node.json("/pods").await
+    {
+        patience.wait(vec![format!("the agent, which says: {error:#}")], Duration::ZERO)?;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let mut most = 0;
     loop {
-        let left = node.pods(None).await?.len();
-        most = most.max(left);
-        if left == 0 {
+        let left = node.pods(None).await?;
+        most = most.max(left.len());
+        if left.is_empty() {
             break;
         }
+        patience.wait(left.iter().map(told).collect(), left.iter().map(grace).max().unwrap_or_default())?;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     if !own {
@@ -184,4 +198,110 @@ async fn drain(node: &Node, own: bool, shutdown: &CancellationToken) -> anyhow::
         runtime.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id: id }).await?;
     }
     Ok(most)
+}
+
+/// A pod that is left, for people; it changes as the pod ends.
+fn told(pod: &Value) -> String {
+    let containers = ["initContainerStatuses", "containerStatuses"].into_iter();
+    let containers = containers.flat_map(|kind| object::items(pod, &["status", kind]));
+    let running = containers.filter(|container| container["state"]["running"].is_object()).count();
+    format!("pod {}/{}, containers running: {running}", object::namespace(pod), object::name(pod))
+}
+
+/// How long a pod may take by its own account.
+fn grace(pod: &Value) -> Duration {
+    let seconds =
+        [&pod["spec"]["terminationGracePeriodSeconds"], &pod["metadata"]["deletionGracePeriodSeconds"]];
+    Duration::from_secs(seconds.into_iter().filter_map(Value::as_u64).max().unwrap_or_default())
+}
+
+/// What is left to wait for, and since when.
+struct Patience {
+    left: Vec<String>,
+    changed: Instant,
+    said: Instant,
+}
+
+/// What is to be done about what is left.
+#[derive(Debug, PartialEq)]
+enum Next {
+    Wait,
+    Say,
+    GiveUp,
+}
+
+impl Patience {
+    fn new(now: Instant) -> Self {
+        Self { left: Vec::new(), changed: now, said: now }
+    }
+
+    /// Decides; `grace` is the longest that what is left may take by its own account.
+    fn next(&mut self, left: Vec<String>, grace: Duration, now: Instant) -> Next {
+        if left != self.left {
+            (self.left, self.changed) = (left, now);
+        }
+        if now.duration_since(self.changed) >= STALLED.saturating_add(grace) {
+            return Next::GiveUp;
+        }
+        if now.duration_since(self.said) < SAY {
+            return Next::Wait;
+        }
+        self.said = now;
+        Next::Say
+    }
+
+    /// Says now and then what is waited for.
+    ///
+    /// # Errors
+    /// Nothing has changed for too long.
+    fn wait(&mut self, left: Vec<String>, grace: Duration) -> anyhow::Result<()> {
+        match self.next(left, grace, Instant::now()) {
+            Next::Wait => {}
+            Next::Say => eprintln!("waiting for {}", self.left.join(", ")),
+            Next::GiveUp => bail!(
+                "nothing has changed for {} s, and there is still:\n  {}\nA second attempt with `--log info` says more",
+                self.changed.elapsed().as_secs(),
+                self.left.join("\n  ")
+            ),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn patience_ends_when_nothing_changes_for_longer_than_any_grace() {
+        let start = Instant::now();
+        let mut patience = Patience::new(start);
+        let grace = Duration::from_secs(3600);
+        let looks = [
+            (0, "a", Next::Wait),
+            (29, "a", Next::Wait),
+            (30, "a", Next::Say),
+            (31, "a", Next::Wait),
+            (4000, "b", Next::Say),
+            (8199, "b", Next::Say),
+            (8200, "b", Next::GiveUp),
+        ];
+        for (second, left, next) in looks {
+            let now = start + Duration::from_secs(second);
+            assert_eq!(patience.next(vec![left.to_owned()], grace, now), next, "after {second} s");
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_a_pod_is_told() {
+        let pod = json!({
+            "metadata": { "namespace": "d", "name": "p", "deletionGracePeriodSeconds": 5 },
+            "spec": { "terminationGracePeriodSeconds": 90 },
+            "status": { "containerStatuses": [{ "state": { "running": {} } }, { "state": { "terminated": {} } }] },
+        });
+        assert_eq!(told(&pod), "pod d/p, containers running: 1");
+        assert_eq!((grace(&pod), grace(&Value::Null)), (Duration::from_secs(90), Duration::ZERO));
+    }
 }

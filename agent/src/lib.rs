@@ -48,6 +48,7 @@ use client::{Client, ClientError};
 pub use config::{Api, Config};
 pub use identity::{IdentityFailed, Join, NodeIdentity, ServingCertificate, SignFailed};
 pub use kubelet::KubeletConfigurationError;
+pub use node::machine::{keep_name, kept_name};
 pub use pki::Identity;
 pub use server::{Authorization, Serving};
 use tokio::sync::{Semaphore, mpsc, watch};

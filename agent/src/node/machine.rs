@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The machine as its Node tells of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -82,12 +82,46 @@ pub(crate) fn identity(data_dir: &Path) -> std::io::Result<String> {
         return Ok(id.trim().to_owned());
     }
     let id = fs::read_to_string("/proc/sys/kernel/random/uuid")?.trim().to_owned();
+    keep(&path, &id)?;
+    Ok(id)
+}
+
+/// Keeps the name of the node that starts, for who ends it: by its name it tells its own pods from others.
+///
+/// # Errors
+/// It cannot be kept.
+pub fn keep_name(data_dir: &Path, name: &str) -> std::io::Result<()> {
+    match kept_name(data_dir)? {
+        Some(kept) if kept == name => Ok(()),
+        _ => keep(&name_file(data_dir), name),
+    }
+}
+
+/// The name of the node that was started last.
+///
+/// # Errors
+/// It cannot be read.
+pub fn kept_name(data_dir: &Path) -> std::io::Result<Option<String>> {
+    match fs::read_to_string(name_file(data_dir)) {
+        Ok(name) => Ok(Some(name.trim().to_owned()).filter(|name| !name.is_empty())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn name_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("agent/name")
+}
+
+/// Writes a file that a crash leaves whole, or as it was.
+fn keep(path: &Path, text: &str) -> std::io::Result<()> {
+    let dir = path.parent().unwrap_or(path);
     let new = path.with_extension("new");
-    fs::create_dir_all(data_dir.join("agent"))?;
-    fs::write(&new, &id)?;
+    fs::create_dir_all(dir)?;
+    fs::write(&new, text)?;
     fs::File::open(&new)?.sync_all()?;
     fs::rename(new, path)?;
-    Ok(id)
+    fs::File::open(dir)?.sync_all()
 }
 
 #[cfg(test)]
@@ -118,5 +152,16 @@ mod tests {
         let id = identity(dir.path()).unwrap();
         assert_eq!(id.len(), 36);
         assert_eq!(identity(dir.path()).unwrap(), id);
+    }
+
+    #[test]
+    fn the_name_of_the_last_start_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(kept_name(dir.path()).unwrap(), None);
+        for name in ["n1", "n2", "n2"] {
+            keep_name(dir.path(), name).unwrap();
+            assert_eq!(kept_name(dir.path()).unwrap().as_deref(), Some(name));
+        }
+        assert_eq!(fs::read_dir(dir.path().join("agent")).unwrap().count(), 1);
     }
 }

@@ -182,3 +182,37 @@ fn down_leaves_nothing_at_all() -> Result<()> {
     ensure!(leaked.is_empty(), "{leaked:#?}");
     Ok(())
 }
+
+/// `cleat down` is not told the name that the node was started with, and ends its pods as gently.
+#[test]
+fn down_ends_the_pods_of_a_node_of_another_name() -> Result<()> {
+    let mut node = Node::new()?;
+    let before = node.snapshot()?;
+    let shared = node.data().with_file_name("shared");
+    fs::create_dir_all(&shared)?;
+    node.start_with(|command| {
+        command.args(["--node-name", "other"]);
+    })?;
+    node.wait_ready()?;
+    let volumes = format!(
+        "volumes:\n- name: empty\n  emptyDir: {{}}\n- name: shared\n  hostPath: {{path: {}}}\n",
+        shared.display()
+    );
+    // Its way down needs both volumes.
+    let lines = "command: [sh, -c, \"echo kept > /empty/file; trap 'cp /empty/file /shared/ended; exit 0' TERM; sleep 600 & wait\"]\n\
+                 volumeMounts: [{name: empty, mountPath: /empty}, {name: shared, mountPath: /shared}]\n";
+    node.apply("gentle.yaml", &pod("gentle", &volumes, &[("c", lines)]))?;
+    let ready = node.wait_pod_ready("gentle")?;
+    ensure!(ready["spec"]["nodeName"] == "other", "{ready:#}");
+    node.stop()?;
+    let said = node.cleat(&["down"])?;
+    ensure!(said.contains("1 pods ended"), "{said}");
+    ensure!(fs::read_to_string(shared.join("ended"))? == "kept\n", "its way down was cut short");
+    fs::remove_dir_all(&shared)?;
+    let data = node.data().display().to_string();
+    let leaked = before.leaked(&node.snapshot()?);
+    let leaked: Vec<_> =
+        leaked.into_iter().filter(|line| !line.starts_with(&format!("file: {data}"))).collect();
+    ensure!(leaked.is_empty(), "{leaked:#?}");
+    Ok(())
+}
