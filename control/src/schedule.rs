@@ -150,7 +150,7 @@ impl Scheduler {
     fn back(&mut self, back: Back) {
         let now = self.now();
         let (pod, bound) = match back {
-            Back::Told(uid, is_done) => return self.placing.told(&uid, is_done, now),
+            Back::Told(uid, is_done) => return self.placing.told(&uid, is_done),
             Back::Bound(pod, bound) => (pod, bound),
         };
         let is_news = self.placing.bound(&pod, &bound, now);

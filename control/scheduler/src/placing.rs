@@ -195,7 +195,7 @@ impl Placing {
     }
 
     /// A pod's refusal has been told; whether room was made where it says so.
-    pub fn told(&mut self, uid: &str, is_done: bool, _now: Duration) {
+    pub fn told(&mut self, uid: &str, is_done: bool) {
         if !is_done {
             self.queue.retry(uid);
         }

@@ -153,7 +153,7 @@ impl Placer {
                 return;
             }
             let errand = self.errands.swap_remove(at);
-            return self.placing.told(&errand.pod.uid, errand.is_done, now.since);
+            return self.placing.told(&errand.pod.uid, errand.is_done);
         };
         errand.todo.pop_front();
         if !errand.binds {

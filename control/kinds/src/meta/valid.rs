@@ -176,10 +176,10 @@ pub fn validate_update(resource: &Resource, new: &Value, old: &Value) -> Errors 
 }
 
 fn no_new_finalizers(now: &Field<'_>, before: &Value) {
-    let before = before.as_array().map(Vec::as_slice).unwrap_or_default();
+    let before: BTreeSet<&str> = before.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let extra: BTreeSet<&str> = now
         .items()
-        .filter(|f| !before.contains(f.value))
+        .filter(|f| !f.value.as_str().is_some_and(|text| before.contains(text)))
         .map(|f| f.value.as_str().unwrap_or_default())
         .collect();
     if !extra.is_empty() {
