@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::cargo;
 
-/// What a whole run builds into an empty target directory, in MB.
-const BUILD_MB: u64 = 16_000;
+/// What a whole run builds into an empty target directory, in MB; with what the next build could use, and without.
+const BUILD_MB: [u64; 2] = [16_000, 7_000];
 /// What the nodes of the tests keep at once, in MB: images, layers, logs, stores.
 const NODES_MB: u64 = 2_000;
 
@@ -20,8 +20,9 @@ pub(crate) fn check() -> Result<()> {
     let programs = cargo::programs("debug")?;
     let target = programs.parent().context("a target directory has a name")?;
     let built = size(&programs) >> 20;
+    let whole = BUILD_MB[usize::from(env::var("CARGO_INCREMENTAL").is_ok_and(|value| value == "0"))];
     for (dir, needed) in
-        [(target.to_path_buf(), BUILD_MB.saturating_sub(built) + NODES_MB), (env::temp_dir(), NODES_MB)]
+        [(target.to_path_buf(), whole.saturating_sub(built) + NODES_MB), (env::temp_dir(), NODES_MB)]
     {
         let left = left(&dir)? >> 20;
         if left < needed {
