@@ -177,15 +177,7 @@ impl Kernel {
     /// Removes the table, if it is there.
     pub fn remove(&mut self) -> Result<(), NetlinkError> {
         self.known = None;
-        if !self.nft.has_table(family(self.family), TABLE)? {
-            return Ok(());
-        }
-        let mut batch = nft::Batch::new(family(self.family), TABLE);
-        batch.delete_table();
-        match self.nft.commit(&batch) {
-            Err(e) if e.is_absent() => Ok(()),
-            done => done,
-        }
+        self.nft.remove_table(family(self.family), TABLE)
     }
 
     /// Forgets the clients of services with affinity whose key and value `stale` says yes to.

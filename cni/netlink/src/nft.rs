@@ -56,6 +56,23 @@ impl Nft {
         netns::enter(netns, Nft::open).map_err(|source| NetlinkError::Io { what: what(), source })?
     }
 
+    /// Removes a table with all there is in it; one that is not there is no error.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn remove_table(&mut self, family: Family, table: &str) -> Result<(), NetlinkError> {
+        if !self.has_table(family, table)? {
+            return Ok(());
+        }
+        let mut batch = Batch::new(family, table);
+        batch.delete_table();
+        match self.commit(&batch) {
+            // somebody was faster
+            Err(error) if error.is_absent() => Ok(()),
+            done => done,
+        }
+    }
+
     /// Makes all changes of a batch at once, or, with an error that names the object refused, none.
     pub fn commit(&mut self, batch: &Batch) -> Result<(), NetlinkError> {
         if batch.is_empty() {

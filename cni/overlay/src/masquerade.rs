@@ -75,15 +75,7 @@ impl Masquerade {
 
 /// Removes the table.
 pub(crate) fn remove(nft: &mut Nft) -> Result<(), NetlinkError> {
-    if !nft.has_table(Family::Inet, TABLE)? {
-        return Ok(());
-    }
-    let mut batch = Batch::new(Family::Inet, TABLE);
-    batch.delete_table();
-    match nft.commit(&batch) {
-        Err(error) if error.is_absent() => Ok(()),
-        done => done,
-    }
+    nft.remove_table(Family::Inet, TABLE)
 }
 
 fn family(net: &IpNet) -> Family {

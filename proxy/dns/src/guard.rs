@@ -57,16 +57,7 @@ pub(crate) fn ensure(addresses: &[IpAddr], port: u16) -> Result<(), NetlinkError
 
 /// Removes the table.
 pub(crate) fn remove() -> Result<(), NetlinkError> {
-    let mut nft = Nft::open()?;
-    if !nft.has_table(Family::Inet, TABLE)? {
-        return Ok(());
-    }
-    let mut batch = Batch::new(Family::Inet, TABLE);
-    batch.delete_table();
-    match nft.commit(&batch) {
-        Err(error) if error.is_absent() => Ok(()),
-        done => done,
-    }
+    Nft::open()?.remove_table(Family::Inet, TABLE)
 }
 
 #[cfg(test)]
